@@ -1,0 +1,221 @@
+"""What every HTTP request of the service has in common: a trace id, a bounded body, and errors as RFC 9457 problem+json.
+
+Errors are rendered here and nowhere else.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from auralink.core.errors import AuralinkError
+from auralink.core.logging import trace_id
+
+log = structlog.get_logger(__name__)
+
+TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
+"""W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header."""
+
+STATUS_CODES: Mapping[int, tuple[str, str]] = {
+    400: ("bad_request", "Bad request"),
+    401: ("unauthenticated", "Authentication required"),
+    404: ("not_found", "Not found"),
+    405: ("method_not_allowed", "Method not allowed"),
+    413: ("body_too_large", "Body too large"),
+}
+
+
+class BodyTooLarge(AuralinkError):
+    """The request body is larger than `MAX_BODY_BYTES`."""
+
+    code = "body_too_large"
+    status = 413
+    title = "Body too large"
+
+
+class JSONBytes(Response):
+    """A JSON response rendered by orjson (Decimal and other strangers as strings)."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return dumps(content)
+
+
+def dumps(content: Any) -> bytes:
+    """JSON bytes of `content`; UUIDs and datetimes natively, everything else that JSON lacks as its string."""
+    return orjson.dumps(content, default=str, option=orjson.OPT_UTC_Z)
+
+
+def problem(
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    instance: str = "",
+    headers: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
+) -> Response:
+    """An RFC 9457 answer with the fields of api.md."""
+    body = {
+        "type": f"urn:auralink:problem:{code}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "code": code,
+        "message": detail,
+        "trace_id": trace_id.get(),
+        **(extra or {}),
+    }
+    return Response(dumps(body), status_code=status, media_type="application/problem+json", headers=dict(headers or {}))
+
+
+def problem_of(error: AuralinkError, instance: str = "") -> Response:
+    """The answer to one of our own errors."""
+    return problem(
+        status=error.status,
+        code=error.code,
+        title=error.title,
+        detail=error.message,
+        instance=instance,
+        headers=error.headers,
+        extra=error.extra,
+    )
+
+
+class RequestContext:
+    """ASGI middleware: gives each request its trace id and a bound on its body, and turns what escapes into a problem."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self.app = app
+        self.max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = scope["headers"]
+        token = trace_id.set(_trace_id_of(headers))
+        started = False
+
+        async def sending(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message.get("headers", ()), (b"x-trace-id", trace_id.get().encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, self._bounded(headers, receive), sending)
+        except BodyTooLarge as error:
+            if started:
+                raise
+            await problem_of(error, scope["path"])(scope, receive, sending)
+        except Exception:
+            log.exception("request failed", path=scope["path"])
+            if started:
+                raise
+            await _internal_error(scope["path"])(scope, receive, sending)
+        finally:
+            trace_id.reset(token)
+
+    def _bounded(self, headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> Receive:
+        declared = next((value for name, value in headers if name == b"content-length"), b"0")
+        too_large = declared.isdigit() and int(declared) > self.max_body_bytes
+        received = 0
+
+        async def receiving() -> Message:
+            nonlocal received
+            if too_large:
+                raise self._too_large()
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self.max_body_bytes:
+                raise self._too_large()
+            return message
+
+        return receiving
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the request body is larger than {self.max_body_bytes} bytes (MAX_BODY_BYTES)")
+
+
+def _trace_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
+    for name, value in headers:
+        if name == b"traceparent" and (match := TRACEPARENT.match(value)):
+            return match.group(1).decode()
+    return os.urandom(16).hex()
+
+
+def _internal_error(path: str) -> Response:
+    detail = f"the service failed on this request; its log has the cause under trace id {trace_id.get()}"
+    return problem(status=500, code="internal_error", title="Internal error", detail=detail, instance=path)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Renders our errors, validation errors and the framework's own as problem+json."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, AuralinkError)
+        return problem_of(error, request.url.path)
+
+    async def validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return invalid(error.errors(), request.url.path)
+
+    async def framework(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code, title = STATUS_CODES.get(error.status_code, ("http_error", "Request failed"))
+        detail = str(error.detail)
+        if error.status_code == 404:
+            detail = f"there is nothing at {request.url.path}; /docs lists the addresses"
+        return problem(
+            status=error.status_code,
+            code=code,
+            title=title,
+            detail=detail,
+            instance=request.url.path,
+            headers=error.headers,
+        )
+
+    app.add_exception_handler(AuralinkError, ours)
+    app.add_exception_handler(RequestValidationError, validation)
+    app.add_exception_handler(HTTPException, framework)
+
+
+def invalid(errors: Sequence[Mapping[str, Any]], path: str) -> Response:
+    """422 for a body or parameter of the wrong shape, with a JSON pointer for each error; 400 for what is no JSON at all."""
+    if errors and errors[0]["type"] == "json_invalid":
+        reason = errors[0].get("ctx", {}).get("error", errors[0]["msg"])
+        return problem(
+            status=400,
+            code="malformed_json",
+            title="Malformed JSON",
+            detail=f"the body is not JSON: {reason}",
+            instance=path,
+        )
+    items = [{"pointer": _pointer(e["loc"]), "message": e["msg"], "code": e["type"]} for e in errors]
+    detail = "; ".join(f"{item['pointer'] or 'body'}: {item['message']}" for item in items[:5])
+    return problem(
+        status=422,
+        code="validation_failed",
+        title="Invalid request",
+        detail=detail,
+        instance=path,
+        extra={"errors": items},
+    )
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

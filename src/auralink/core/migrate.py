@@ -1,0 +1,107 @@
+"""Brings the schema up to date: plain SQL files, in the order of their names, each once, each in a transaction of its own.
+
+`NN_pre_….sql` runs before the code that needs it is deployed, `NN_post_….sql` after the last process of the old code has gone;
+`phase` picks one. An advisory lock lets one migrator work at a time and goes away with its connection, so a killed migrator
+blocks nobody. Why no library: docs/decisions/0001-migrations.md.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Literal
+
+import psycopg
+
+from auralink.core.errors import StartupError
+from auralink.core.secret import Secret
+
+LOCK_KEY = 0x4155524C  # "AURL"
+LOCK_TIMEOUT = "10s"
+STATEMENT_TIMEOUT = "5min"
+Phase = Literal["pre", "post", "all"]
+
+CREATE_LEDGER = """
+CREATE SCHEMA IF NOT EXISTS auralink;
+CREATE TABLE IF NOT EXISTS auralink.schema_migrations (
+    name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now());
+DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'auralink_service') THEN
+        GRANT USAGE ON SCHEMA auralink TO auralink_service;
+        GRANT SELECT ON auralink.schema_migrations TO auralink_service;
+    END IF;
+END $$;
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file of `auralink/migrations`."""
+
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file: an applied migration must not change."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def phase(self) -> str:
+        return self.name.split("_", 2)[1]
+
+
+def all_migrations() -> list[Migration]:
+    """Every migration that this version of the code carries, in order."""
+    files = (f for f in resources.files("auralink.migrations").iterdir() if f.name.endswith(".sql"))
+    return sorted((Migration(f.name, f.read_text("utf-8")) for f in files), key=lambda m: m.name)
+
+
+def migrate(dsn: Secret, *, phase: Phase = "all", progress: Callable[[str], None] = lambda _: None) -> list[str]:
+    """Applies what is missing, as the owner, and returns the names applied.
+
+    Raises:
+        StartupError: the database cannot be reached, an applied file has changed, or a migration failed (and was rolled back).
+    """
+    try:
+        with psycopg.connect(dsn.reveal(), autocommit=True, application_name="auralink migrate") as connection:
+            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+            connection.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
+            connection.execute(CREATE_LEDGER)
+            return [apply(connection, m, progress) for m in pending(connection) if phase in ("all", m.phase)]
+    except psycopg.OperationalError as error:
+        raise StartupError(f"cannot migrate the database: {str(error).strip()}") from error
+
+
+def pending(connection: psycopg.Connection) -> list[Migration]:
+    """The migrations that the database does not have; refuses a ledger that disagrees with the files."""
+    applied = dict(connection.execute("SELECT name, checksum FROM auralink.schema_migrations").fetchall())
+    missing = []
+    for migration in all_migrations():
+        checksum = applied.pop(migration.name, None)
+        if checksum is None:
+            missing.append(migration)
+        elif checksum != migration.checksum:
+            raise StartupError(
+                f"migration {migration.name} was changed after it was applied; restore the file and add a new one"
+            )
+    if applied:
+        raise StartupError(
+            f"the database is newer than this code (it has {', '.join(sorted(applied))}); deploy the newer code"
+        )
+    return missing
+
+
+def apply(connection: psycopg.Connection, migration: Migration, progress: Callable[[str], None]) -> str:
+    """Runs one migration and writes it into the ledger, in one transaction."""
+    progress(f"migrating: {migration.name}")
+    try:
+        with connection.transaction():
+            connection.execute(migration.sql)  # type: ignore[call-overload]  # a file of ours, not a literal
+            connection.execute(
+                "INSERT INTO auralink.schema_migrations (name, checksum) VALUES (%s, %s)",
+                [migration.name, migration.checksum],
+            )
+    except psycopg.Error as error:
+        raise StartupError(f"migration {migration.name} failed and was rolled back: {str(error).strip()}") from error
+    return migration.name

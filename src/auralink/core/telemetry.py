@@ -1,0 +1,39 @@
+"""The metrics of the service, by the names of api.md. No user id in a label; servers that users name are labelled `custom`."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+mcp_operations = Counter(
+    "auralink_mcp_operations_total", "MCP operations by outcome.", ["server", "tool", "outcome"], registry=REGISTRY
+)
+mcp_duration = Histogram(
+    "auralink_mcp_operation_duration_seconds",
+    "Time of an MCP operation, in the gateway and upstream.",
+    ["server"],
+    buckets=SECONDS,
+    registry=REGISTRY,
+)
+mcp_errors = Counter(
+    "auralink_mcp_errors_total", "MCP operations that failed, by kind.", ["server", "kind"], registry=REGISTRY
+)
+mcp_sessions = Gauge("auralink_mcp_upstream_sessions", "Open upstream MCP sessions.", registry=REGISTRY)
+audit_batch = Histogram(
+    "auralink_audit_batch_records",
+    "Records in one group commit of the operation log.",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200),
+    registry=REGISTRY,
+)
+db_pool = Gauge(
+    "auralink_db_pool_connections", "Connections of the database pool by state.", ["state"], registry=REGISTRY
+)
+
+
+def render_metrics(pool_stats: dict[str, int]) -> bytes:
+    """Everything in Prometheus' text format."""
+    size, available = pool_stats.get("pool_size", 0), pool_stats.get("pool_available", 0)
+    db_pool.labels("idle").set(available)
+    db_pool.labels("busy").set(size - available)
+    db_pool.labels("waiting").set(pool_stats.get("requests_waiting", 0))
+    return generate_latest(REGISTRY)
