@@ -75,20 +75,16 @@ def migrate(dsn: Secret, *, phase: Phase = "all", progress: Callable[[str], None
 
 def pending(connection: psycopg.Connection) -> list[Migration]:
     """The migrations that the database does not have; refuses a ledger that disagrees with the files."""
-    applied = dict(connection.execute("SELECT name, checksum FROM auralink.schema_migrations").fetchall())
+    applied: dict[str, str] = dict(connection.execute("SELECT name, checksum FROM auralink.schema_migrations").fetchall())
     missing = []
     for migration in all_migrations():
         checksum = applied.pop(migration.name, None)
         if checksum is None:
             missing.append(migration)
         elif checksum != migration.checksum:
-            raise StartupError(
-                f"migration {migration.name} was changed after it was applied; restore the file and add a new one"
-            )
+            raise StartupError(f"migration {migration.name} was changed after it was applied; restore the file and add a new one")
     if applied:
-        raise StartupError(
-            f"the database is newer than this code (it has {', '.join(sorted(applied))}); deploy the newer code"
-        )
+        raise StartupError(f"the database is newer than this code (it has {', '.join(sorted(applied))}); deploy the newer code")
     return missing
 
 
@@ -97,7 +93,7 @@ def apply(connection: psycopg.Connection, migration: Migration, progress: Callab
     progress(f"migrating: {migration.name}")
     try:
         with connection.transaction():
-            connection.execute(migration.sql)  # type: ignore[call-overload]  # a file of ours, not a literal
+            connection.execute(migration.sql.encode())
             connection.execute(
                 "INSERT INTO auralink.schema_migrations (name, checksum) VALUES (%s, %s)",
                 [migration.name, migration.checksum],

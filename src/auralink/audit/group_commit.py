@@ -1,0 +1,143 @@
+"""The group commit of the operation log: many calls, one transaction, and no answer before its record is durable.
+
+There is no timer. The first record is flushed at once; what arrives while that commit is under way forms the next batch. Under
+load batches grow by themselves, alone a call waits for one commit.
+"""
+
+import asyncio
+import time
+from collections import deque
+
+import psycopg
+import structlog
+from psycopg.rows import dict_row
+
+from auralink.audit.schemas import Operation
+from auralink.audit.store import insert_operations
+from auralink.core.db import Connection
+from auralink.core.errors import AuralinkError
+from auralink.core.secret import Secret
+from auralink.core.telemetry import audit_batch
+
+log = structlog.get_logger(__name__)
+
+MAX_BATCH = 512
+PATIENCE = 15.0
+"""Seconds a record may wait for a database that restarts before its call is answered with an error."""
+RETRY_EVERY = 0.2
+
+
+class AuditUnavailable(AuralinkError):
+    """The call was made, but its record could not be committed, so its answer is withheld."""
+
+    code = "audit_unavailable"
+    status = 503
+    title = "The operation log cannot be written"
+
+
+class GroupCommit:
+    """Writes operations in batches on a connection of its own."""
+
+    def __init__(self, dsn: Secret) -> None:
+        self._dsn = dsn
+        self._queue: deque[tuple[Operation, asyncio.Future[None], float]] = deque()
+        self._arrived = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._stopping = False
+
+    async def open(self) -> None:
+        """Connects and starts the writer."""
+        await self._connected()
+        self._task = asyncio.create_task(self._run(), name="audit group commit")
+
+    async def close(self) -> None:
+        """Writes what is queued and stops."""
+        self._stopping = True
+        self._arrived.set()
+        if self._task is not None:
+            await self._task
+        if self._connection is not None:
+            await self._connection.close()
+
+    async def commit(self, operation: Operation) -> None:
+        """Returns when the record is durable.
+
+        The record is written even if the caller is cancelled meanwhile.
+
+        Raises:
+            AuditUnavailable: the database did not take it within 15 s.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((operation, done, time.monotonic() + PATIENCE))
+        self._arrived.set()
+        await asyncio.shield(done)
+
+    async def _run(self) -> None:
+        while not (self._stopping and not self._queue):
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._queue:
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
+                await self._flush(batch)
+
+    async def _flush(self, batch: list[tuple[Operation, asyncio.Future[None], float]]) -> None:
+        while batch:
+            try:
+                await insert_operations(await self._connected(), [operation for operation, _, _ in batch])
+            except psycopg.OperationalError as error:
+                log.warning("operation log: database unavailable", reason=str(error).strip(), waiting=len(batch))
+                batch = self._still_patient(batch)
+                if batch:
+                    await asyncio.sleep(RETRY_EVERY)
+            except psycopg.Error as error:
+                await self._one_by_one(batch, error)
+                return
+            else:
+                audit_batch.observe(len(batch))
+                for _, done, _ in batch:
+                    _resolve(done)
+                return
+
+    async def _one_by_one(self, batch: list[tuple[Operation, asyncio.Future[None], float]], error: psycopg.Error) -> None:
+        """A batch that Postgres refuses is written row by row, so that one bad record does not take the others with it."""
+        if len(batch) > 1:
+            for item in batch:
+                await self._flush([item])
+            return
+        operation, done, _ = batch[0]
+        log.error("operation log: record refused", log_id=str(operation.id), reason=str(error).strip())
+        _resolve(done, self._unavailable(operation))
+
+    def _still_patient(
+        self, batch: list[tuple[Operation, asyncio.Future[None], float]]
+    ) -> list[tuple[Operation, asyncio.Future[None], float]]:
+        now = time.monotonic()
+        for operation, done, until in batch:
+            if until <= now:
+                _resolve(done, self._unavailable(operation))
+        return [item for item in batch if item[2] > now]
+
+    def _unavailable(self, operation: Operation) -> AuditUnavailable:
+        what = operation.tool or operation.operation
+        return AuditUnavailable(
+            f"{what!r} on {operation.server!r} was carried out with outcome {operation.outcome!r}, but its record could not be "
+            "written, so the answer is withheld; check the database before you repeat the call",
+            extra={"log_id": str(operation.id)},
+        )
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._dsn.reveal(), autocommit=True, row_factory=dict_row, connect_timeout=5, application_name="auralink audit"
+            )
+        return self._connection
+
+
+def _resolve(done: "asyncio.Future[None]", error: Exception | None = None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

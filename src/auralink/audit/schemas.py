@@ -1,0 +1,107 @@
+"""The record of one operation, and the wire shapes of the log and the usage figures."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from auralink.core.ids import uuid7
+
+
+@dataclass(slots=True)
+class Operation:
+    """One row of `mcp_operation_logs`: filled in while the call goes its way, written once, when it ends."""
+
+    user_id: UUID
+    operation: str
+    source: str
+    id: UUID = field(default_factory=uuid7)
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    connection_id: UUID | None = None
+    server: str | None = None
+    tool: str | None = None
+    outcome: str = "ok"
+    error: str | None = None
+    duration_ms: float = 0.0
+    cached: bool = False
+    served_by: str | None = None
+    trace_id: str | None = None
+    request_bytes: int | None = None
+    response_bytes: int | None = None
+
+
+class LogEntry(BaseModel):
+    """One operation, as `GET /audit` shows it."""
+
+    log_id: UUID
+    user_id: UUID
+    at: datetime
+    connection_id: UUID | None
+    server: str | None
+    operation: str
+    tool: str | None
+    outcome: str
+    error: str | None
+    duration_ms: float
+    cached: bool
+    served_by: str | None
+    source: str
+    trace_id: str | None
+    request_bytes: int | None
+    response_bytes: int | None
+
+
+class LogPage(BaseModel):
+    """A page of the log, newest first."""
+
+    items: list[LogEntry]
+    next_cursor: str | None
+
+
+class UsageRow(BaseModel):
+    """Operations of one server, tool and day."""
+
+    day: str
+    server: str | None
+    tool: str | None
+    operations: int
+    errors: int
+    p50_ms: float
+    p95_ms: float
+    cost_usd: Decimal
+
+
+class UsageStats(BaseModel):
+    """What the user's calls came to in the last `days` days."""
+
+    days: int
+    operations: int
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+    cost_usd: Decimal
+    items: list[UsageRow]
+
+
+class PopularTool(BaseModel):
+    """A tool and how often it was called."""
+
+    server: str | None
+    tool: str
+    operations: int
+    errors: int
+
+
+class Popular(BaseModel):
+    """The user's most used tools."""
+
+    days: int
+    items: list[PopularTool]
+
+
+def json_row(operation: Operation) -> dict[str, Any]:
+    """The operation as the insert statement reads it."""
+    return {name: getattr(operation, name) for name in Operation.__slots__}

@@ -1,0 +1,79 @@
+"""What can go wrong between the gateway and an MCP server. Each names the server and says whether the call may have happened."""
+
+from typing import Any
+
+from auralink.core.errors import AuralinkError
+
+
+class UpstreamError(AuralinkError):
+    """A call to an MCP server failed; `sent` says whether the server may have seen it."""
+
+    code = "upstream_error"
+    status = 502
+    title = "The MCP server failed"
+
+    def __init__(self, message: str, *, sent: bool, **extra: Any) -> None:
+        super().__init__(message, extra=extra)
+        self.sent = sent
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection could be made (refused, no such host, process does not start)."""
+
+    code = "upstream_unreachable"
+    title = "The MCP server cannot be reached"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The server did not answer within the deadline."""
+
+    code = "upstream_timeout"
+    status = 504
+    title = "The MCP server did not answer in time"
+
+
+class UpstreamClosed(UpstreamError):
+    """The server closed the connection, or its process ended, before it had answered."""
+
+    code = "upstream_closed"
+    title = "The MCP server closed the connection"
+
+
+class UpstreamBadAnswer(UpstreamError):
+    """The server answered something that is not MCP."""
+
+    code = "upstream_bad_answer"
+    title = "The MCP server answered something that is not MCP"
+
+
+class UpstreamAnswerTooLarge(UpstreamError):
+    """The answer is larger than the gateway takes."""
+
+    code = "upstream_answer_too_large"
+    title = "The MCP server's answer is too large"
+
+
+class UpstreamUnauthorized(UpstreamError):
+    """The server refused the connection's credential."""
+
+    code = "upstream_unauthorized"
+    title = "The MCP server refused the credential"
+
+
+class UpstreamRejected(UpstreamError):
+    """The server answered with a JSON-RPC error: it understood the request and will not do it."""
+
+    code = "upstream_rejected"
+    title = "The MCP server rejected the request"
+
+    def __init__(self, message: str, *, rpc_code: int, data: Any = None) -> None:
+        super().__init__(message, sent=True, rpc_code=rpc_code)
+        self.rpc_code = rpc_code
+        self.data = data
+
+
+class SessionLost(UpstreamError):
+    """The server no longer knows the session (HTTP 404); the request was not executed."""
+
+    code = "upstream_session_lost"
+    title = "The MCP server forgot the session"

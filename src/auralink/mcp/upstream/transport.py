@@ -1,0 +1,33 @@
+"""What the three ways to an MCP server have in common: JSON-RPC messages as plain dicts, in and out.
+
+Messages are not parsed into typed models: vendor fields and `_meta` pass through as they are, and a call costs no validation
+of what the gateway does not need to understand.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+Message = dict[str, Any]
+OnMessage = Callable[[Message], Awaitable[None]]
+"""Receives what the server sends while a request is under way: notifications and its own requests."""
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
+"""The largest answer taken from a server, in bytes after decompression."""
+
+
+class Transport(Protocol):
+    """One way to one server. `exchange` and `send` raise only the errors of `upstream/errors.py`."""
+
+    async def exchange(
+        self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
+    ) -> Message:
+        """Sends a request and returns the response with its id. `headers` matter to HTTP only; `timeout` is in seconds."""
+        ...
+
+    async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
+        """Sends a notification or a response."""
+        ...
+
+    async def close(self) -> None:
+        """Ends the connection or process; requests under way fail with `UpstreamClosed`."""
+        ...
