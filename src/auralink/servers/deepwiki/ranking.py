@@ -1,0 +1,139 @@
+"""Which passages of an index answer a text best.
+
+Hybrid of signals that are all in the index: BM25 of the passage and of the whole file (a passage counts more in a file
+that is about the question), each summed over fields with their own weight: text, parts of identifiers, names of
+definitions and headings, path. Adjacent words are also tried as one identifier ("call a tool" → `call_tool`), and paths that
+the text names are preferred. The weights were measured with `bench/wiki.py`, not guessed.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
+
+import tantivy
+
+from auralink.servers.deepwiki.index import Part, Passage, WikiIndex, passage_of, prose_analyzer
+from auralink.servers.deepwiki.terms import compound_identifiers, content_words, mentioned_paths, split_identifier
+
+_MAX_TERMS = 40
+_CANDIDATES = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each signal counts."""
+
+    body: float = 1.0
+    parts: float = 0.4
+    name: float = 1.2
+    path: float = 1.5
+    identifier: float = 1.5
+    pair: float = 1.2
+    file: float = 1.0
+    file_path: float = 2.0
+    file_name: float = 1.0
+    mention: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A stemmed word of the question, what it weighs in this repository (its IDF) and whether it occurs there at all."""
+
+    stem: str
+    weight: float
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A text as the index sees it."""
+
+    terms: tuple[Term, ...]
+    identifiers: tuple[str, ...]
+    pairs: tuple[str, ...]
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A passage and how well it fits; scores compare within one query only."""
+
+    passage: Passage
+    score: float
+
+
+@cache
+def _analyzer() -> tantivy.TextAnalyzer:
+    return prose_analyzer()
+
+
+def stems(text: str) -> list[str]:
+    """The text's words as the index knows them."""
+    return _analyzer().analyze(text)
+
+
+def read_query(text: str, index: WikiIndex) -> Query:
+    """The terms of a text, the rarest 40 at most, with their weight in this repository."""
+    words = content_words(text)
+    split = [part for word in words for part in (split_identifier(word) or (word,))]
+    terms = [_term(stem, index) for stem in dict.fromkeys(stems(" ".join(split)))]
+    terms.sort(key=lambda term: -term.weight)
+    compounds = [name.lower() for name in compound_identifiers(text)]
+    lower = [word.lower() for word in words]
+    pairs = [joined for a, b in pairwise(lower) for joined in (f"{a}_{b}", f"{a}{b}")]
+    return Query(
+        tuple(terms[:_MAX_TERMS]),
+        tuple(dict.fromkeys(compounds)),
+        tuple(dict.fromkeys(pairs[: 2 * _MAX_TERMS])),
+        tuple(mentioned_paths(text)),
+    )
+
+
+def _term(stem: str, index: WikiIndex) -> Term:
+    searcher = index.files.searcher
+    count = max(searcher.num_docs, 1)
+    found = max(searcher.doc_freq(field, stem) for field in ("body", "parts", "path"))
+    return Term(stem, math.log(1 + (count - found + 0.5) / (found + 0.5)), found > 0)
+
+
+def rank(query: Query, index: WikiIndex, limit: int, weights: Weights | None = None) -> list[Ranked]:
+    """The best `limit` passages, best first; nothing if no word of the query occurs."""
+    weights = weights or Weights()
+    by_file = _file_scores(query, index, weights)
+    found = index.passages.search(_query(query, index.passages, weights), _CANDIDATES)
+    ranked = [
+        Ranked(passage, score + weights.file * by_file.get(passage.file, 0.0))
+        for score, passage in ((score, passage_of(document)) for score, document in found)
+    ]
+    ranked.sort(key=lambda entry: -entry.score)
+    return ranked[:limit]
+
+
+def _file_scores(query: Query, index: WikiIndex, weights: Weights) -> dict[str, float]:
+    boosted = Weights(weights.body, weights.parts, weights.file_name, weights.file_path, weights.identifier, weights.pair)
+    found = index.files.search(_query(query, index.files, boosted), _CANDIDATES)
+    scores = {str(document.get_first("key")): score for score, document in found}
+    for path in query.paths:
+        for file in scores:
+            if file == path or file.endswith("/" + path):
+                scores[file] += weights.mention
+    return scores
+
+
+def _query(query: Query, part: Part, weights: Weights) -> tantivy.Query:
+    fields = (("body", weights.body), ("parts", weights.parts), ("name", weights.name), ("path", weights.path))
+    clauses = [_boost(part.term(field, term.stem), boost) for term in query.terms if term.known for field, boost in fields]
+    clauses += [_boost(part.term("identifiers", name), weights.identifier) for name in query.identifiers]
+    clauses += [_boost(part.term("identifiers", name), weights.pair) for name in query.pairs]
+    return tantivy.Query.boolean_query([(tantivy.Occur.Should, clause) for clause in clauses])
+
+
+def _boost(query: tantivy.Query, boost: float) -> tantivy.Query:
+    return tantivy.Query.boost_query(query, boost)
+
+
+def files_of(ranked: Sequence[Ranked]) -> list[str]:
+    """The files of the passages, best first, each once."""
+    return list(dict.fromkeys(entry.passage.file for entry in ranked))
