@@ -272,6 +272,8 @@ def _parse_url(url: str, schemes: Collection[str]) -> URL:
     if parsed.scheme not in schemes:
         raise EgressRefused(f"{parsed.scheme} is not allowed here; the address must be {' or '.join(schemes)}")
     host = _canonical_host(parsed.raw_host or "")
+    if "[" in authority[1] and ":" not in host:
+        raise EgressRefused("what stands in brackets is not an IPv6 address")
     if not parsed.port:
         raise EgressRefused(f"{host}: port {parsed.port} cannot be connected to")
     return parsed.with_host(host)
