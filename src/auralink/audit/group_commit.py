@@ -22,7 +22,7 @@ from auralink.core.telemetry import audit_batch
 log = structlog.get_logger(__name__)
 
 MAX_BATCH = 512
-PATIENCE = 15.0
+PATIENCE = 10.0
 """Seconds a record may wait for a database that restarts before its call is answered with an error."""
 RETRY_EVERY = 0.2
 
@@ -66,7 +66,7 @@ class GroupCommit:
         The record is written even if the caller is cancelled meanwhile.
 
         Raises:
-            AuditUnavailable: the database did not take it within 15 s.
+            AuditUnavailable: the database did not take it within 10 s.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((operation, done, time.monotonic() + PATIENCE))

@@ -13,7 +13,9 @@ from auralink.core.ids import uuid7
 
 @dataclass(slots=True)
 class Operation:
-    """One row of `mcp_operation_logs`: filled in while the call goes its way, written once, when it ends."""
+    """One row of `mcp_operation_logs`: filled in while the call goes its way, written once, when it ends.
+
+    The outcome is an internal error until something says otherwise."""
 
     user_id: UUID
     operation: str
@@ -23,7 +25,7 @@ class Operation:
     connection_id: UUID | None = None
     server: str | None = None
     tool: str | None = None
-    outcome: str = "ok"
+    outcome: str = "internal_error"
     error: str | None = None
     duration_ms: float = 0.0
     cached: bool = False

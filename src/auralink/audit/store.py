@@ -1,6 +1,7 @@
 """SQL of the operation log."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -9,6 +10,7 @@ from psycopg.rows import DictRow
 
 from auralink.audit.schemas import Operation, json_row
 from auralink.core.db import Connection, bind_tenant
+from auralink.core.paging import Position
 
 INSERT = """
 INSERT INTO auralink.mcp_operation_logs
@@ -23,9 +25,11 @@ FROM json_to_recordset(%s::json) AS r(
 ON CONFLICT DO NOTHING
 """
 
-PAGE = """
-SELECT id AS log_id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by, source,
-       trace_id, request_bytes, response_bytes
+COLUMNS = """id AS log_id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by,
+    source, trace_id, request_bytes, response_bytes"""
+
+PAGE = f"""
+SELECT {COLUMNS}
 FROM auralink.mcp_operation_logs
 WHERE (%(server)s::text IS NULL OR server = %(server)s) AND (%(tool)s::text IS NULL OR tool = %(tool)s)
   AND (%(outcome)s::text IS NULL OR outcome = %(outcome)s) AND (%(since)s::timestamptz IS NULL OR at >= %(since)s)
@@ -33,10 +37,9 @@ WHERE (%(server)s::text IS NULL OR server = %(server)s) AND (%(tool)s::text IS N
 ORDER BY at DESC, id DESC LIMIT %(limit)s
 """
 
-PAGE_OF_ALL = """
-SELECT id AS log_id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by, source,
-       trace_id, request_bytes, response_bytes
-FROM auralink.audit_of_all_users(%(at)s, %(id)s, %(limit)s)
+PAGE_OF_ALL = f"""
+SELECT {COLUMNS}
+FROM auralink.audit_of_all_users(%(server)s, %(tool)s, %(outcome)s, %(since)s, %(at)s, %(id)s, %(limit)s)
 """
 
 USAGE = """
@@ -70,26 +73,23 @@ async def insert_operations(connection: Connection, operations: Sequence[Operati
             await connection.execute(INSERT, [orjson.dumps([json_row(row) for row in rows]).decode()], prepare=True)
 
 
+@dataclass(frozen=True)
+class LogFilter:
+    """Which operations a page of the log shows; None admits all."""
+
+    server: str | None = None
+    tool: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+
+
 async def page(
-    connection: Connection,
-    *,
-    server: str | None,
-    tool: str | None,
-    outcome: str | None,
-    since: datetime | None,
-    after: tuple[datetime, UUID] | None,
-    limit: int,
+    connection: Connection, chosen: LogFilter, *, after: Position | None, limit: int, all_users: bool = False
 ) -> list[DictRow]:
-    """The tenant's operations, newest first, before the row `after`."""
+    """Operations, newest first, before the row `after`: the tenant's, or with `all_users` everybody's (for admins)."""
     at, row_id = after or (None, None)
-    filters = {"server": server, "tool": tool, "outcome": outcome, "since": since, "at": at, "id": row_id, "limit": limit}
-    return await (await connection.execute(PAGE, filters)).fetchall()
-
-
-async def page_of_all(connection: Connection, *, after: tuple[datetime, UUID] | None, limit: int) -> list[DictRow]:
-    """The operations of all users; for admins."""
-    at, row_id = after or (None, None)
-    return await (await connection.execute(PAGE_OF_ALL, {"at": at, "id": row_id, "limit": limit})).fetchall()
+    values = {**asdict(chosen), "at": at, "id": row_id, "limit": limit}
+    return await (await connection.execute(PAGE_OF_ALL if all_users else PAGE, values)).fetchall()
 
 
 async def usage(connection: Connection, days: int) -> list[DictRow]:

@@ -10,14 +10,14 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, OperationalError
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
 
-POOL_TIMEOUT = 10.0
+POOL_TIMEOUT = 5.0
 """Seconds a caller waits for a free connection before it is told that the database is busy."""
 
 Connection = AsyncConnection[DictRow]
@@ -68,21 +68,28 @@ class Database:
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
-        """An autocommit connection from the pool, for the group commit and for health checks."""
-        async with self._pool.connection() as connection:
-            yield connection
+        """An autocommit connection from the pool, bound to nobody.
+
+        Raises:
+            DatabaseUnavailable: there is none, or it broke.
+        """
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except OperationalError as error:
+            raise DatabaseUnavailable(f"the database does not answer: {str(error).strip()}; try again shortly") from error
 
     @asynccontextmanager
     async def tenant(self, principal: Tenant) -> AsyncIterator[Connection]:
         """A transaction that sees and writes the rows of `principal` and of nobody else."""
-        async with self._pool.connection() as connection, connection.pipeline(), connection.transaction():
+        async with self.connection() as connection, connection.pipeline(), connection.transaction():
             await bind_tenant(connection, principal.user_id)
             yield connection
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[Connection]:
         """A transaction without a tenant: it sees the shared tables and may call the `SECURITY DEFINER` functions."""
-        async with self._pool.connection() as connection, connection.pipeline(), connection.transaction():
+        async with self.connection() as connection, connection.pipeline(), connection.transaction():
             await connection.execute("SET LOCAL ROLE auralink_service")
             yield connection
 

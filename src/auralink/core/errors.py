@@ -15,9 +15,7 @@ class AuralinkError(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
-    def __init__(
-        self, message: str, *, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, message: str, *, headers: Mapping[str, str] | None = None, extra: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.headers = dict(headers or {})

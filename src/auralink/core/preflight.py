@@ -39,16 +39,13 @@ async def check_isolation(connection: Connection) -> None:
     """
     if row := await (await connection.execute(BYPASSING)).fetchone():
         raise StartupError(
-            f"the database role {row['rolname']!r} could bypass row level security (superuser, BYPASSRLS or owner of the tables); "
+            f"the database role {row['rolname']!r} could bypass row level security "
+            "(superuser, BYPASSRLS or owner of the tables); "
             "give DATABASE_URL a plain login role that is a member of auralink_service"
         )
-    member = await (
-        await connection.execute("SELECT pg_has_role(session_user, 'auralink_service', 'MEMBER') AS ok")
-    ).fetchone()
+    member = await (await connection.execute("SELECT pg_has_role(session_user, 'auralink_service', 'MEMBER') AS ok")).fetchone()
     if not member or not member["ok"]:
-        raise StartupError(
-            "the database role of DATABASE_URL is not a member of auralink_service; GRANT auralink_service TO it"
-        )
+        raise StartupError("the database role of DATABASE_URL is not a member of auralink_service; GRANT auralink_service TO it")
     rows = await (await connection.execute(UNPROTECTED, [sorted(SHARED_TABLES)])).fetchall()
     if rows:
         names = ", ".join(row["relname"] for row in rows)

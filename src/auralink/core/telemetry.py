@@ -15,9 +15,7 @@ mcp_duration = Histogram(
     buckets=SECONDS,
     registry=REGISTRY,
 )
-mcp_errors = Counter(
-    "auralink_mcp_errors_total", "MCP operations that failed, by kind.", ["server", "kind"], registry=REGISTRY
-)
+mcp_errors = Counter("auralink_mcp_errors_total", "MCP operations that failed, by kind.", ["server", "kind"], registry=REGISTRY)
 mcp_sessions = Gauge("auralink_mcp_upstream_sessions", "Open upstream MCP sessions.", registry=REGISTRY)
 audit_batch = Histogram(
     "auralink_audit_batch_records",
@@ -25,9 +23,7 @@ audit_batch = Histogram(
     buckets=(1, 2, 5, 10, 20, 50, 100, 200),
     registry=REGISTRY,
 )
-db_pool = Gauge(
-    "auralink_db_pool_connections", "Connections of the database pool by state.", ["state"], registry=REGISTRY
-)
+db_pool = Gauge("auralink_db_pool_connections", "Connections of the database pool by state.", ["state"], registry=REGISTRY)
 
 
 def render_metrics(pool_stats: dict[str, int]) -> bytes:

@@ -62,7 +62,8 @@ class ConnectionResolver:
                 row = await store.find_connection(connection, name=reference)
         if row is None:
             raise ConnectionNotFound(
-                f"you have no open connection {str(reference)!r}; GET /api/v1/mcp/connections lists yours, POST /api/v1/mcp/connect adds one"
+                f"you have no open connection {str(reference)!r}; GET /api/v1/mcp/connections lists yours, "
+                "POST /api/v1/mcp/connect adds one"
             )
         record = store.record_of(row)
         if self._listening:

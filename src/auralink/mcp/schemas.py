@@ -214,6 +214,16 @@ class CallBody(_Body):
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
+class ToolCallResponse(BaseModel):
+    """What a tool call gave; `result` is the server's own, untouched."""
+
+    result: dict[str, Any]
+    served_by: str
+    cached: bool
+    latency_ms: float
+    log_id: UUID
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """A registry entry as the gateway uses it."""
@@ -237,6 +247,11 @@ class Server:
     def label(self) -> str:
         """The server's name in metrics: servers that users name are all `custom`."""
         return self.name if self.id is not None else "custom"
+
+    @property
+    def served_by(self) -> str:
+        """Who answers for the server: `built-in:<name>` for one in this process, else its name."""
+        return f"built-in:{self.name}" if self.transport == "in_process" else self.name
 
 
 @dataclass(frozen=True, slots=True)

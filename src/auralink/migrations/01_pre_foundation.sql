@@ -177,6 +177,7 @@ DECLARE
     made  integer := 0;
     part  text;
 BEGIN
+    PERFORM pg_advisory_xact_lock(hashtext('auralink.ensure_log_partitions'));
     FOR i IN 0..least(months, 24) LOOP
         part := 'mcp_operation_logs_' || to_char(month, 'YYYY_MM');
         IF to_regclass('auralink.' || part) IS NULL THEN
@@ -192,12 +193,15 @@ END $$;
 SELECT auralink.ensure_log_partitions();
 
 -- An admin's view of the log. The service calls it only for a principal whose role is admin.
-CREATE FUNCTION auralink.audit_of_all_users(before_at timestamptz, before_id uuid, max_rows integer)
+CREATE FUNCTION auralink.audit_of_all_users(
+        of_server text, of_tool text, of_outcome text, since timestamptz, before_at timestamptz, before_id uuid, max_rows integer)
     RETURNS SETOF auralink.mcp_operation_logs
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
 BEGIN ATOMIC
     SELECT * FROM auralink.mcp_operation_logs
-    WHERE before_at IS NULL OR (at, id) < (before_at, before_id)
+    WHERE (of_server IS NULL OR server = of_server) AND (of_tool IS NULL OR tool = of_tool)
+      AND (of_outcome IS NULL OR outcome = of_outcome) AND (since IS NULL OR at >= since)
+      AND (before_at IS NULL OR (at, id) < (before_at, before_id))
     ORDER BY at DESC, id DESC
     LIMIT max_rows;
 END;
@@ -207,11 +211,11 @@ END;
 GRANT CREATE ON SCHEMA auralink TO auralink_system;
 ALTER FUNCTION auralink.users_to_rewrap(text, integer) OWNER TO auralink_system;
 ALTER FUNCTION auralink.forget_idempotency_keys() OWNER TO auralink_system;
-ALTER FUNCTION auralink.audit_of_all_users(timestamptz, uuid, integer) OWNER TO auralink_system;
+ALTER FUNCTION auralink.audit_of_all_users(text, text, text, timestamptz, timestamptz, uuid, integer) OWNER TO auralink_system;
 REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA auralink FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auralink.current_user_id() TO auralink_service, auralink_system;
 GRANT EXECUTE ON FUNCTION auralink.users_to_rewrap(text, integer) TO auralink_service;
 GRANT EXECUTE ON FUNCTION auralink.forget_idempotency_keys() TO auralink_service;
-GRANT EXECUTE ON FUNCTION auralink.audit_of_all_users(timestamptz, uuid, integer) TO auralink_service;
+GRANT EXECUTE ON FUNCTION auralink.audit_of_all_users(text, text, text, timestamptz, timestamptz, uuid, integer) TO auralink_service;
 GRANT EXECUTE ON FUNCTION auralink.ensure_log_partitions(integer) TO auralink_service;

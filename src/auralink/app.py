@@ -1,0 +1,113 @@
+"""Builds the HTTP application from the domains; nothing else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI
+from mcp.server.mcpserver import MCPServer
+
+from auralink import __version__, health
+from auralink.audit import routes as audit_routes
+from auralink.audit.group_commit import GroupCommit
+from auralink.auth.tokens import TokenVerifier
+from auralink.bootstrap import Foundation
+from auralink.core.db import Database
+from auralink.core.egress import EgressGuard
+from auralink.core.errors import AuralinkError
+from auralink.core.http import JSONBytes, RequestContext, install_error_handlers
+from auralink.core.migrate import all_migrations
+from auralink.core.preflight import check_isolation, check_schema
+from auralink.core.settings import PROJECT_ROOT, Settings
+from auralink.mcp import deepwiki as deepwiki_routes
+from auralink.mcp import routes as mcp_routes
+from auralink.mcp.components import build_mcp
+from auralink.mcp.config import MCPConfig
+from auralink.servers.deepwiki.server import build_server as build_deepwiki
+from auralink.servers.deepwiki.wiki import Wiki
+from auralink.vault.service import Vault
+
+log = structlog.get_logger(__name__)
+
+HOUSEKEEPING_SECONDS = 3600
+
+
+def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> FastAPI:
+    """The application. Its lifespan opens the database and everything that stands on it, and refuses an unsafe one."""
+    guard = EgressGuard(settings.allowed_networks)
+    db = Database(foundation.dsn)
+    audit = GroupCommit(foundation.dsn)
+    wiki = build_wiki(settings, foundation.data_dir, guard)
+    mcp = build_mcp(
+        db=db,
+        vault=Vault(db, foundation.ring),
+        guard=guard,
+        audit=audit,
+        config=config,
+        built_in=built_in_servers(wiki),
+        calls_per_minute=settings.default_rate_limit,
+    )
+    verifier = TokenVerifier(
+        secret=foundation.jwt_secret,
+        jwks_url=settings.jwt_jwks_url,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(verifier.close)
+            stack.push_async_callback(db.close)
+            await _open_database(db)
+            stack.push_async_callback(audit.close)
+            await audit.open()
+            stack.push_async_callback(mcp.close)
+            await mcp.open()
+            stack.push_async_callback(wiki.close)
+            keeper = asyncio.create_task(_keep_house(db))
+            stack.callback(keeper.cancel)
+            yield
+
+    app = FastAPI(title="AuraLink AI Core", version=__version__, lifespan=lifespan, default_response_class=JSONBytes)
+    app.state.verifier, app.state.db, app.state.mcp = verifier, db, mcp
+    for router in (health.router, audit_routes.router, mcp_routes.router, deepwiki_routes.router):
+        app.include_router(router)
+    install_error_handlers(app)
+    app.add_middleware(RequestContext, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+def build_wiki(settings: Settings, data_dir: Path, guard: EgressGuard) -> Wiki:
+    """The wiki over the operator's folders, by default this checkout and the data directory."""
+
+    async def check_url(url: str) -> None:
+        await guard.check_git_url(url)
+
+    return Wiki(data_dir, settings.wiki_repo_roots or (PROJECT_ROOT, data_dir), check_url=check_url)
+
+
+def built_in_servers(wiki: Wiki) -> Mapping[str, MCPServer]:
+    """The MCP servers that live in this process, by their names in the configuration."""
+    return {"deepwiki": build_deepwiki(wiki)}
+
+
+async def _open_database(db: Database) -> None:
+    """Opens the pool and refuses a database that does not keep tenants apart (P-RLS)."""
+    await db.open()
+    async with db.connection() as connection:
+        await check_schema(connection, {migration.name for migration in all_migrations()})
+        await check_isolation(connection)
+
+
+async def _keep_house(db: Database) -> None:
+    """Every hour: partitions of the operation log for the months to come, and old idempotency keys away."""
+    while True:
+        try:
+            async with db.system() as connection:
+                await connection.execute("SELECT auralink.ensure_log_partitions(), auralink.forget_idempotency_keys()")
+        except AuralinkError as error:
+            log.warning("housekeeping failed and will be tried again", reason=error.message)
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)

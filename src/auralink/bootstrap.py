@@ -1,0 +1,105 @@
+"""What must exist before the service can be built: a database with its schema, and the two secrets.
+
+In embedded mode all of it is made at the first start (P-NODEFAULT: nothing has a default value, everything is generated);
+with `DATABASE_URL` it must be given.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from auralink.core import embedded_postgres as embedded
+from auralink.core.embedded_postgres.directory import exclusive, write_atomically
+from auralink.core.errors import StartupError
+from auralink.core.migrate import migrate
+from auralink.core.secret import Secret
+from auralink.core.settings import Settings
+from auralink.vault.crypto import KeyRing, generate_master_key
+
+SECRETS_FILE = "secrets.json"
+JWT_SECRET_BYTES = 32
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Foundation:
+    """Where the database is and what secrets the service works with."""
+
+    data_dir: Path
+    dsn: Secret
+    jwt_secret: Secret | None
+    ring: KeyRing
+
+
+def data_dir_of(settings: Settings) -> Path:
+    """`AURALINK_DATA_DIR`, else the default place."""
+    return settings.auralink_data_dir or embedded.default_data_dir()
+
+
+def lay_foundation(settings: Settings, progress: Progress = lambda _: None) -> Foundation:
+    """Starts or attaches to the database, migrates it where that is ours to do, and finds the secrets.
+
+    Raises:
+        StartupError: one line that says what is missing or wrong, and what to do.
+    """
+    data_dir = data_dir_of(settings)
+    if settings.database_url is None:
+        cluster = embedded.start(data_dir, progress=progress)
+        migrate(cluster.dsn("owner"), progress=progress)
+        dsn, generated = cluster.dsn("service"), _generated_secrets(data_dir)
+    else:
+        if settings.database_owner_url is not None:
+            migrate(settings.database_owner_url, progress=progress)
+        dsn, generated = settings.database_url, {}
+    return Foundation(data_dir, dsn, jwt_secret_of(settings, generated), _ring(settings, generated))
+
+
+def jwt_secret_of(settings: Settings, generated: dict[str, str]) -> Secret | None:
+    """The HS256 secret: of the environment, else generated; None where a JWKS is used instead.
+
+    Raises:
+        StartupError: there is none and none may be made up.
+    """
+    if settings.jwt_secret is not None or settings.jwt_jwks_url is not None:
+        return settings.jwt_secret
+    if "jwt_secret" in generated:
+        return Secret(generated["jwt_secret"])
+    raise StartupError("set JWT_SECRET (openssl rand -base64 48), or JWT_JWKS_URL, JWT_ISSUER and JWT_AUDIENCE")
+
+
+def _ring(settings: Settings, generated: dict[str, str]) -> KeyRing:
+    given = settings.mcp_encryption_key
+    if given is None and "mcp_encryption_key" in generated:
+        given = Secret(generated["mcp_encryption_key"])
+    return KeyRing.parse(given)
+
+
+def _generated_secrets(data_dir: Path) -> dict[str, str]:
+    """The embedded mode's own secrets, made at the first start and kept in a file that only its owner reads."""
+    path = data_dir / SECRETS_FILE
+    try:
+        with exclusive(data_dir, lambda _: None):
+            if not path.exists():
+                made = {"jwt_secret": os.urandom(JWT_SECRET_BYTES).hex(), "mcp_encryption_key": generate_master_key().reveal()}
+                write_atomically(path, json.dumps(made))
+        secrets: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StartupError(f"cannot read or make the secrets in {path}: {error}") from None
+    return secrets
+
+
+def embedded_jwt_secret(settings: Settings) -> Secret:
+    """The secret that signs tokens in embedded mode, without starting anything.
+
+    Raises:
+        StartupError: this is not the embedded mode, or it was never started.
+    """
+    if settings.jwt_secret is not None:
+        return settings.jwt_secret
+    path = data_dir_of(settings) / SECRETS_FILE
+    if settings.database_url is not None or settings.jwt_jwks_url is not None or not path.exists():
+        raise StartupError("tokens are issued in embedded mode only, after its first start (`make run` or `auralink serve`)")
+    return Secret(json.loads(path.read_text())["jwt_secret"])

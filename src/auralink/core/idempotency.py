@@ -1,0 +1,147 @@
+"""`Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a request that is repeated takes effect once.
+
+The key is committed before the effect. Repeated later it gives the stored answer; while the first still runs, 409; if the
+process that ran it died, `outcome_unknown`, because nobody can say whether the effect happened. Kept for 24 hours.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from uuid import uuid4
+
+from fastapi import Request
+from psycopg.rows import DictRow
+from starlette.responses import Response
+
+from auralink.core.db import Connection, Database, Tenant
+from auralink.core.errors import AuralinkError, Conflict, InvalidRequest
+from auralink.core.http import problem_of
+
+HEADER = "idempotency-key"
+LEASE_SECONDS = 30
+OWNER = uuid4()
+"""This process: the owner of the keys that it runs."""
+
+BEGIN = """
+INSERT INTO auralink.idempotency_keys (user_id, key, request_hash, owner, lease_until)
+VALUES (%(user)s, %(key)s, %(hash)s, %(owner)s, now() + make_interval(secs => %(lease)s))
+ON CONFLICT (user_id, key) DO UPDATE
+    SET request_hash = EXCLUDED.request_hash, owner = EXCLUDED.owner, lease_until = EXCLUDED.lease_until,
+        status = NULL, response = NULL, created_at = now()
+    WHERE idempotency_keys.created_at < now() - interval '24 hours'
+RETURNING key
+"""
+FIND = "SELECT request_hash, status, response, lease_until < now() AS orphaned FROM auralink.idempotency_keys WHERE key = %s"
+RENEW = "UPDATE auralink.idempotency_keys SET lease_until = now() + make_interval(secs => %s) WHERE key = %s AND status IS NULL"
+FINISH = "UPDATE auralink.idempotency_keys SET status = %s, response = %s WHERE key = %s AND status IS NULL"
+ABANDON = "DELETE FROM auralink.idempotency_keys WHERE key = %s AND status IS NULL"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """The same key was used for another request."""
+
+    code = "idempotency_key_reused"
+    title = "Idempotency key reused"
+
+
+class StillRunning(Conflict):
+    """The first request with this key has not ended."""
+
+    code = "request_in_progress"
+    title = "Request in progress"
+
+
+class OutcomeUnknown(Conflict):
+    """The process that ran the first request with this key died."""
+
+    code = "outcome_unknown"
+    title = "Outcome unknown"
+
+
+async def idempotently(db: Database, principal: Tenant, request: Request, run: Callable[[], Awaitable[Response]]) -> Response:
+    """Runs `run` once for the request's `Idempotency-Key`; without the header, just runs it.
+
+    The answer is stored, also an error after something may have happened; an error before that frees the key.
+
+    Raises:
+        IdempotencyKeyReused, StillRunning, OutcomeUnknown: as the module says.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return await run()
+    if not 1 <= len(key) <= 255:
+        raise InvalidRequest("Idempotency-Key must have 1 to 255 characters")
+    async with db.tenant(principal) as connection:
+        stored = await _begin(connection, principal, key, await _hash(request))
+    if stored is not None:
+        return _replay(stored)
+    return await _run_and_store(db, principal, key, run)
+
+
+async def _run_and_store(db: Database, principal: Tenant, key: str, run: Callable[[], Awaitable[Response]]) -> Response:
+    statement: str = ABANDON
+    values: list[object] = [key]
+    try:
+        async with _lease(db, principal, key):
+            response = await _answer_of(run)
+        statement, values = FINISH, [response.status_code, bytes(response.body), key]
+        return response
+    finally:
+        async with db.tenant(principal) as connection:
+            await connection.execute(statement, values)
+
+
+async def _answer_of(run: Callable[[], Awaitable[Response]]) -> Response:
+    """The answer to store. An error after something was sent is one too: running it again could do it twice."""
+    try:
+        return await run()
+    except AuralinkError as error:
+        if getattr(error, "sent", False):
+            return problem_of(error)
+        raise
+
+
+async def _begin(connection: Connection, principal: Tenant, key: str, request_hash: bytes) -> DictRow | None:
+    values = {"user": principal.user_id, "key": key, "hash": request_hash, "owner": OWNER, "lease": LEASE_SECONDS}
+    if await (await connection.execute(BEGIN, values)).fetchone():
+        return None
+    row = await (await connection.execute(FIND, [key])).fetchone()
+    if row is None:
+        raise StillRunning("another request with this Idempotency-Key is just ending; repeat it")
+    if bytes(row["request_hash"]) != request_hash:
+        raise IdempotencyKeyReused("this Idempotency-Key was used for another request; use a new one")
+    return row
+
+
+def _replay(row: DictRow) -> Response:
+    if row["status"] is not None:
+        media_type = "application/json" if row["status"] < 400 else "application/problem+json"
+        return Response(bytes(row["response"]), row["status"], media_type=media_type, headers={"Idempotency-Replayed": "true"})
+    if row["orphaned"]:
+        raise OutcomeUnknown(
+            "the process that ran the first request with this Idempotency-Key died, and whether it took effect is not known; "
+            "look (GET /api/v1/audit), then use a new key if you want it done"
+        )
+    raise StillRunning("the first request with this Idempotency-Key is still running; repeat this one later")
+
+
+async def _hash(request: Request) -> bytes:
+    head = f"{request.method} {request.url.path}?{request.url.query}\n".encode()
+    return hashlib.sha256(head + await request.body()).digest()
+
+
+@contextlib.asynccontextmanager
+async def _lease(db: Database, principal: Tenant, key: str) -> AsyncIterator[None]:
+    async def renew() -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            async with db.tenant(principal) as connection:
+                await connection.execute(RENEW, [LEASE_SECONDS, key])
+
+    task = asyncio.create_task(renew())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,63 @@
+"""The parts of the MCP domain, built and opened together. `app.py` and the tests make one of these."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mcp.server.mcpserver import MCPServer
+
+from auralink.audit.group_commit import GroupCommit
+from auralink.core.db import Database
+from auralink.core.egress import EgressGuard
+from auralink.mcp.config import MCPConfig
+from auralink.mcp.connections import Connections
+from auralink.mcp.limits import RateLimiter
+from auralink.mcp.registry import Registry
+from auralink.mcp.resolve import ConnectionResolver
+from auralink.mcp.service import Gateway
+from auralink.mcp.upstream.in_process import InProcessServers
+from auralink.mcp.upstreams import Upstreams
+from auralink.vault.service import Vault
+
+
+@dataclass(frozen=True)
+class MCP:
+    """The gateway and what it stands on."""
+
+    config: MCPConfig
+    resolver: ConnectionResolver
+    upstreams: Upstreams
+    registry: Registry
+    connections: Connections
+    gateway: Gateway
+
+    async def open(self) -> None:
+        """Fills the registry from the configuration and gets ready to serve."""
+        await self.registry.load_configuration(self.config)
+        await self.resolver.open()
+        await self.upstreams.open()
+
+    async def close(self) -> None:
+        """Closes every upstream session."""
+        await self.upstreams.close()
+        await self.resolver.close()
+
+
+def build_mcp(
+    *,
+    db: Database,
+    vault: Vault,
+    guard: EgressGuard,
+    audit: GroupCommit,
+    config: MCPConfig,
+    built_in: Mapping[str, MCPServer],
+    calls_per_minute: int,
+) -> MCP:
+    """Wires the domain. `calls_per_minute` is the limit of one user over all servers."""
+    resolver = ConnectionResolver(db)
+    upstreams = Upstreams(config, guard, vault, InProcessServers(built_in))
+    registry = Registry(db, guard)
+    connections = Connections(
+        db, registry=registry, resolver=resolver, upstreams=upstreams, vault=vault, guard=guard, audit=audit
+    )
+    gateway = Gateway(db, resolver, upstreams, RateLimiter(calls_per_minute), audit)
+    return MCP(config, resolver, upstreams, registry, connections, gateway)

@@ -1,0 +1,153 @@
+"""HTTP of connections, the registry and tools. What happens is in `connections.py`, `registry.py` and `service.py`."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel
+
+from auralink.auth.dependencies import Admin, Authenticated
+from auralink.auth.principal import Principal
+from auralink.core.http import JSONBytes
+from auralink.core.idempotency import idempotently
+from auralink.core.paging import Limit, decode_cursor
+from auralink.mcp.components import MCP
+from auralink.mcp.schemas import (
+    CallBody,
+    ConnectionPage,
+    ConnectionPatch,
+    ConnectionTest,
+    ConnectionView,
+    ConnectRequest,
+    ConnectResponse,
+    Credentials,
+    ServerBody,
+    ServerPage,
+    ServerPatch,
+    ServerView,
+    ToolCallResponse,
+    ToolPage,
+)
+
+router = APIRouter(prefix="/api/v1/mcp", tags=["mcp"])
+SOURCE = "rest"
+
+
+def _mcp(request: Request) -> MCP:
+    mcp: MCP = request.app.state.mcp
+    return mcp
+
+
+Components = Annotated[MCP, Depends(_mcp)]
+
+
+async def once(
+    request: Request, principal: Principal, run: Callable[[], Awaitable[BaseModel | dict[str, Any]]], status: int = 200
+) -> Response:
+    """Runs a POST under its Idempotency-Key and renders what it returns."""
+
+    async def answer() -> Response:
+        body = await run()
+        return JSONBytes(body.model_dump(mode="json") if isinstance(body, BaseModel) else body, status_code=status)
+
+    return await idempotently(request.app.state.db, principal, request, answer)
+
+
+@router.post("/connect", status_code=201, response_model=ConnectResponse)
+async def connect(body: ConnectRequest, request: Request, principal: Authenticated, mcp: Components) -> Response:
+    """Connects a server: it is contacted first, and stored only if it answers."""
+    return await once(request, principal, lambda: mcp.connections.connect(principal, body, source=SOURCE), 201)
+
+
+@router.post("/disconnect/{connection_id}", status_code=204)
+async def disconnect(connection_id: UUID, principal: Authenticated, mcp: Components) -> None:
+    """Closes a connection's sessions and deletes its credential."""
+    await mcp.connections.disconnect(principal, connection_id, source=SOURCE)
+
+
+@router.get("/connections")
+async def list_connections(
+    principal: Authenticated, mcp: Components, limit: Limit = 50, cursor: str | None = None
+) -> ConnectionPage:
+    """Your open connections, oldest first."""
+    return await mcp.connections.page(principal, after=decode_cursor(cursor), limit=limit)
+
+
+@router.get("/connections/{connection_id}")
+async def get_connection(connection_id: UUID, principal: Authenticated, mcp: Components) -> ConnectionView:
+    """One connection: state, policy, last error; never the credential."""
+    return await mcp.connections.get(principal, connection_id)
+
+
+@router.patch("/connections/{connection_id}")
+async def change_connection(
+    connection_id: UUID, body: ConnectionPatch, principal: Authenticated, mcp: Components
+) -> ConnectionView:
+    """Renames a connection or replaces its policy."""
+    return await mcp.connections.change(principal, connection_id, body)
+
+
+@router.post("/connections/{connection_id}/test")
+async def test_connection(connection_id: UUID, principal: Authenticated, mcp: Components) -> ConnectionTest:
+    """Contacts the upstream now and reports latency, version and tools."""
+    return await mcp.connections.test(principal, connection_id, source=SOURCE)
+
+
+@router.put("/connections/{connection_id}/credentials")
+async def replace_credentials(
+    connection_id: UUID, body: Credentials, principal: Authenticated, mcp: Components
+) -> ConnectionView:
+    """Replaces the credential; sessions with the old one end."""
+    return await mcp.connections.replace_credentials(principal, connection_id, body, source=SOURCE)
+
+
+@router.get("/servers")
+async def list_servers(principal: Authenticated, mcp: Components) -> ServerPage:
+    """The servers that this installation offers."""
+    return await mcp.registry.page(principal)
+
+
+@router.post("/servers", status_code=201, response_model=ServerView)
+async def register_server(body: ServerBody, request: Request, admin: Admin, mcp: Components) -> Response:
+    """Registers a server (admin)."""
+    return await once(request, admin, lambda: mcp.registry.register(body), 201)
+
+
+@router.patch("/servers/{server_id}")
+async def change_server(server_id: UUID, body: ServerPatch, _admin: Admin, mcp: Components) -> ServerView:
+    """Changes a registered server (admin)."""
+    return await mcp.registry.change(server_id, body)
+
+
+@router.delete("/servers/{server_id}", status_code=204)
+async def remove_server(server_id: UUID, _admin: Admin, mcp: Components) -> None:
+    """Removes a registered server that no connection uses (admin)."""
+    await mcp.registry.remove(server_id)
+
+
+@router.get("/tools")
+async def list_tools(
+    principal: Authenticated,
+    mcp: Components,
+    q: Annotated[str | None, Query(max_length=200, description="words that name or description must contain")] = None,
+) -> ToolPage:
+    """Every tool of your connections, in the order of their names; `degraded` says which connections are missing and why."""
+    return await mcp.gateway.list_tools(principal, query=q)
+
+
+@router.post("/tools/{name}/call", response_model=ToolCallResponse)
+async def call_tool(name: str, body: CallBody, request: Request, principal: Authenticated, mcp: Components) -> Response:
+    """Calls a tool by its name in the list, `<connection>__<tool>`. A tool that reports an error answers 200 with `isError`."""
+
+    async def call() -> dict[str, Any]:
+        answer = await mcp.gateway.call_public_name(principal, name, body.arguments, source=SOURCE)
+        return {
+            "result": answer.result,
+            "served_by": answer.served_by,
+            "cached": answer.cached,
+            "latency_ms": round(answer.latency_ms, 3),
+            "log_id": answer.log_id,
+        }
+
+    return await once(request, principal, call)

@@ -1,0 +1,119 @@
+"""Sessions for connections: which transport a connection's server needs, with its credential opened here and nowhere else."""
+
+import time
+from uuid import UUID
+
+import aiohttp
+import orjson
+
+from auralink.auth.principal import Principal
+from auralink.core.egress import EgressGuard
+from auralink.core.secret import Secret
+from auralink.mcp.config import MCPConfig
+from auralink.mcp.schemas import ConnectionRecord
+from auralink.mcp.upstream.errors import UpstreamError, UpstreamUnreachable
+from auralink.mcp.upstream.http import HeaderSource, HttpTransport
+from auralink.mcp.upstream.in_process import InProcessServers
+from auralink.mcp.upstream.pool import SessionPool
+from auralink.mcp.upstream.session import UpstreamSession
+from auralink.mcp.upstream.stdio import StdioTransport
+from auralink.mcp.upstream.transport import Transport
+from auralink.vault.service import Vault
+
+CREDENTIAL_PLACE = {"table": "user_mcp_connections", "field": "encrypted_credentials"}
+API_KEY_HEADER = "X-API-Key"
+
+
+class Upstreams:
+    """Opens, keeps and closes the sessions of all connections."""
+
+    def __init__(self, config: MCPConfig, guard: EgressGuard, vault: Vault, built_in: InProcessServers) -> None:
+        self._config = config
+        self._guard = guard
+        self._vault = vault
+        self._built_in = built_in
+        self._pool = SessionPool(config.mcp_global.max_connections)
+        self._trusted: aiohttp.ClientSession | None = None
+        self._untrusted: aiohttp.ClientSession | None = None
+
+    async def open(self) -> None:
+        """Makes the two HTTP clients (one for servers of the registry, one for addresses that users give)."""
+        self._trusted = self._guard.session(trusted=True)
+        self._untrusted = self._guard.session(trusted=False)
+        await self._built_in.open()
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Closes every session and both clients."""
+        await self._pool.close()
+        await self._built_in.close()
+        for client in (self._trusted, self._untrusted):
+            if client is not None:
+                await client.close()
+
+    async def session(self, principal: Principal, record: ConnectionRecord, deadline: float) -> UpstreamSession:
+        """The session of a connection, opened if need be. `deadline` is on the monotonic clock.
+
+        Raises:
+            UpstreamError: it could not be opened.
+        """
+        key = (record.id, record.credential_version)
+
+        async def opener() -> UpstreamSession:
+            credentials = await self._credentials(principal, record)
+            return await self.open_session(record, credentials, deadline - time.monotonic())
+
+        return await self._pool.get(key, opener)
+
+    async def open_session(self, record: ConnectionRecord, credentials: Secret | None, timeout: float) -> UpstreamSession:
+        """A new session that no pool knows; the caller closes it."""
+        transport = self._transport(record, credentials)
+        session = UpstreamSession(transport, record.server.name)
+        try:
+            if isinstance(transport, StdioTransport):
+                await transport.start()
+            await session.open(min(timeout, self._config.mcp_global.connection_timeout))
+        except UpstreamError:
+            await transport.close()
+            raise
+        return session
+
+    def forget(self, connection_id: UUID) -> None:
+        """Closes the sessions of a connection, of every version of its credential."""
+        self._pool.discard_matching(lambda key: key[0] == connection_id)
+
+    async def _credentials(self, principal: Principal, record: ConnectionRecord) -> Secret | None:
+        if record.sealed_credentials is None:
+            return None
+        return await self._vault.open(principal, record.sealed_credentials, row_id=record.id, **CREDENTIAL_PLACE)
+
+    def _transport(self, record: ConnectionRecord, credentials: Secret | None) -> Transport:
+        server = record.server
+        if server.transport == "in_process":
+            if server.name not in self._built_in:
+                raise UpstreamUnreachable(f"the server {server.name!r} is not built in; check its transport", sent=False)
+            return self._built_in.transport(server.name)
+        if server.transport == "stdio":
+            assert server.command is not None
+            return StdioTransport(server.name, server.command, server.args, server.env)
+        client = self._trusted if server.trusted else self._untrusted
+        assert client is not None
+        assert server.endpoint is not None
+        return HttpTransport(client, server.name, server.endpoint, self._header_source(record, credentials))
+
+    def _header_source(self, record: ConnectionRecord, credentials: Secret | None) -> HeaderSource:
+        """The authenticating headers: the user's credential, else the operator's key for a server of the registry."""
+        server = record.server
+        secret = _secret_value(credentials) if credentials is not None else None
+        if secret is None and server.id is not None and self._config.is_server_enabled(server.name):
+            secret = self._config.get_api_key(server.name)
+        if secret is None or server.auth_type == "none":
+            return dict
+        if server.auth_type == "api_key":
+            return lambda: {API_KEY_HEADER: secret.reveal()}
+        return lambda: {"Authorization": f"Bearer {secret.reveal()}"}
+
+
+def _secret_value(credentials: Secret) -> Secret:
+    """The one value of the credentials document that the vault holds."""
+    return Secret(next(iter(orjson.loads(credentials.reveal()).values())))
