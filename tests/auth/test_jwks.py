@@ -260,7 +260,7 @@ UNUSABLE = [
     public("RS256", "k", n="!"),
     public("RS256", "k", e=None),
     public("RS256", "k", kty=["RSA"]),
-    json.loads(RSAAlgorithm.to_jwk(RSA)) | {"kid": "k"},
+    json.loads(RSAAlgorithm.to_jwk(RSA)) | {"kid": "k", "key_ops": ["verify"]},
     json.loads(RSAAlgorithm.to_jwk(rsa.generate_private_key(65537, 1024).public_key())) | {"kid": "k", "key_ops": ["verify"]},
     public("RS256", "k", kty="oct", k=base64.urlsafe_b64encode(b"k" * 32).decode()),
     public("ES256", "k", crv="P-384"),

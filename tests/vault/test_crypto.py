@@ -121,10 +121,12 @@ def test_a_secret_opens_in_the_very_context_it_was_sealed_for(sealed_for: SealCo
             open_sealed(KEY, sealed, opened_in)
 
 
-def test_table_and_field_do_not_flow_into_each_other() -> None:
-    sealed = seal(KEY, CANARY, replace(CONTEXT, table="ab", field="c"))
+def test_the_parts_of_a_context_do_not_flow_into_each_other() -> None:
+    """Without their lengths, both contexts would be the same bytes: `a`, seventeen zeros, `b`."""
+    row = UUID(int=0)
+    sealed = seal(KEY, CANARY, replace(CONTEXT, table="a", row_id=row, field="\0b"))
     with pytest.raises(SealBroken):
-        open_sealed(KEY, sealed, replace(CONTEXT, table="a", field="bc"))
+        open_sealed(KEY, sealed, replace(CONTEXT, table="a\0", row_id=row, field="b"))
 
 
 def test_another_users_data_key_opens_nothing() -> None:
