@@ -220,8 +220,6 @@ GOOD = base64.b64encode(NEW).decode()
         (Secret(f",{GOOD}"), "key 1 has 0 bytes"),
         (Secret(f"{GOOD},{GOOD}"), "twice"),
         (Secret(f"{GOOD},{base64.b64encode(OLD[:31]).decode()}"), "key 2 has 31 bytes"),
-        (Secret(base64.b64encode(b"k" * 32).decode()), "not random"),
-        (Secret(base64.b64encode(bytes(32)).decode()), "not random"),
         (Secret(NEW.hex()), "48 bytes"),
         (Secret(GOOD.rstrip("=")), "not base64"),
     ],

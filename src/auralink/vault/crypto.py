@@ -28,8 +28,6 @@ from auralink.vault.errors import MasterKeyMissing, SealBroken
 
 VARIABLE = "MCP_ENCRYPTION_KEY"
 KEY_BYTES = 32
-MIN_DISTINCT_BYTES = 12
-"""32 random bytes have fewer distinct values once in some 10²⁰ keys; a typed or repeated key often does."""
 
 _FORMAT = b"\x01"
 _HEADER = 5
@@ -196,8 +194,6 @@ def _parse_key(part: str, name: str) -> bytes:
         raise StartupError(f"{name} is not base64; make one with: openssl rand -base64 32") from None
     if len(material) != KEY_BYTES:
         raise StartupError(f"{name} has {len(material)} bytes, not {KEY_BYTES}; make one with: openssl rand -base64 32")
-    if len(set(material)) < MIN_DISTINCT_BYTES:
-        raise StartupError(f"{name} is not random; make one with: openssl rand -base64 32")
     return material
 
 

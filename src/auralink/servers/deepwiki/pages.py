@@ -8,7 +8,8 @@ import tantivy
 from auralink.servers.deepwiki.index import Passage, WikiIndex, passage_of
 from auralink.servers.deepwiki.models import Page, PageRef
 from auralink.servers.deepwiki.ranking import stems
-from auralink.servers.deepwiki.structure import Facts, Shape, is_document, is_test
+from auralink.servers.deepwiki.selection import is_test
+from auralink.servers.deepwiki.structure import Facts, Shape, is_document
 
 _IMPORTERS = 30
 _MENTIONS = 5

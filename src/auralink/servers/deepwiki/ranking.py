@@ -15,26 +15,30 @@ from itertools import pairwise
 import tantivy
 
 from auralink.servers.deepwiki.index import Part, Passage, WikiIndex, passage_of, prose_analyzer
+from auralink.servers.deepwiki.selection import is_history
 from auralink.servers.deepwiki.terms import compound_identifiers, content_words, mentioned_paths, split_identifier
 
 _MAX_TERMS = 40
-_CANDIDATES = 120
+_CANDIDATES = 150
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each signal counts."""
+    """How much each field counts in one of the two indexes."""
 
-    body: float = 1.0
-    parts: float = 0.4
-    name: float = 1.2
-    path: float = 1.5
-    identifier: float = 1.5
-    pair: float = 1.2
-    file: float = 1.0
-    file_path: float = 2.0
-    file_name: float = 1.0
-    mention: float = 30.0
+    body: float
+    parts: float
+    name: float
+    path: float
+    identifier: float
+    pair: float
+
+
+PASSAGE = Weights(body=1.2, parts=0.2, name=0.4, path=1.2, identifier=1.7, pair=1.0)
+FILE = Weights(body=1.0, parts=0.3, name=0.7, path=2.0, identifier=1.0, pair=1.2)
+_MENTIONED = 35.0
+_HISTORY = 0.9
+_DEFINED = 1.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,27 +102,30 @@ def _term(stem: str, index: WikiIndex) -> Term:
     return Term(stem, math.log(1 + (count - found + 0.5) / (found + 0.5)), found > 0)
 
 
-def rank(query: Query, index: WikiIndex, limit: int, weights: Weights | None = None) -> list[Ranked]:
+def rank(query: Query, index: WikiIndex, limit: int) -> list[Ranked]:
     """The best `limit` passages, best first; nothing if no word of the query occurs."""
-    weights = weights or Weights()
-    by_file = _file_scores(query, index, weights)
-    found = index.passages.search(_query(query, index.passages, weights), _CANDIDATES)
-    ranked = [
-        Ranked(passage, score + weights.file * by_file.get(passage.file, 0.0))
-        for score, passage in ((score, passage_of(document)) for score, document in found)
-    ]
+    by_file = _file_scores(query, index)
+    found = index.passages.search(_query(query, index.passages, PASSAGE), _CANDIDATES)
+    named = {name.replace("_", "") for name in (*query.identifiers, *query.pairs)}
+    ranked = [_ranked(passage_of(document), score, by_file, named) for score, document in found]
     ranked.sort(key=lambda entry: -entry.score)
     return ranked[:limit]
 
 
-def _file_scores(query: Query, index: WikiIndex, weights: Weights) -> dict[str, float]:
-    boosted = Weights(weights.body, weights.parts, weights.file_name, weights.file_path, weights.identifier, weights.pair)
-    found = index.files.search(_query(query, index.files, boosted), _CANDIDATES)
+def _ranked(passage: Passage, score: float, by_file: dict[str, float], named: set[str]) -> Ranked:
+    score += by_file.get(passage.file, 0.0)
+    if passage.heading.rpartition(".")[2].replace("_", "").lower() in named:
+        score *= _DEFINED
+    return Ranked(passage, score * _HISTORY if is_history(passage.file) else score)
+
+
+def _file_scores(query: Query, index: WikiIndex) -> dict[str, float]:
+    found = index.files.search(_query(query, index.files, FILE), _CANDIDATES)
     scores = {str(document.get_first("key")): score for score, document in found}
     for path in query.paths:
         for file in scores:
             if file == path or file.endswith("/" + path):
-                scores[file] += weights.mention
+                scores[file] += _MENTIONED
     return scores
 
 

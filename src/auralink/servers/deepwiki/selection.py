@@ -1,5 +1,7 @@
 """Which files of a repository are worth reading, told by their paths."""
 
+import re
+
 PROSE = frozenset({".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc"})
 _BINARY = frozenset(
     """.png .jpg .jpeg .gif .webp .ico .bmp .svg .pdf .zip .gz .tgz .bz2 .xz .zst .7z .jar .war .whl .egg .so .dylib .dll
@@ -23,3 +25,23 @@ def is_indexed(path: str) -> bool:
         return False
     dot = name.rfind(".")
     return dot < 0 or name[dot:] not in _BINARY
+
+
+_HISTORY = re.compile(r"(^|/)(changelog|changes|history|news|release[-_ ]?notes)[^/]*$", re.IGNORECASE)
+_TEST = re.compile(r"(^|/)(tests?|testing|__tests__|spec|e2e)/|(^|/)(test_[^/]*|[^/]*[._](test|spec))\.\w+$", re.IGNORECASE)
+_ASIDE = re.compile(r"(^|/)(examples?|samples?|bench(marks)?)/", re.IGNORECASE)
+
+
+def is_history(path: str) -> bool:
+    """A change log: it mentions everything and explains nothing."""
+    return _HISTORY.search(path) is not None
+
+
+def is_test(path: str) -> bool:
+    """Test code."""
+    return _TEST.search(path) is not None
+
+
+def is_aside(path: str) -> bool:
+    """What uses the repository's subject rather than being it: tests, examples, benchmarks, change logs."""
+    return is_test(path) or is_history(path) or _ASIDE.search(path) is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auralink.servers.deepwiki.models import PageRef
-from auralink.servers.deepwiki.selection import PROSE
+from auralink.servers.deepwiki.selection import PROSE, is_test
 
 MAX_PAGES = 3_000
 _SCRIPT_ENDINGS = (".ts", ".tsx", ".js", ".jsx", ".mjs", ".d.ts", "/index.ts", "/index.tsx", "/index.js", "/index.mjs")
@@ -42,12 +42,6 @@ def is_document(path: str) -> bool:
     return (dot + ending) in PROSE and not (ending == "txt" and not stem.startswith(("readme", "license", "authors", "changes")))
 
 
-def is_test(path: str) -> bool:
-    """Whether a path is test code."""
-    name = posixpath.basename(path)
-    return "test" in path.partition("/")[0].lower() or name.startswith("test_") or "_test." in name or "/__tests__/" in path
-
-
 def _importance(path: str) -> tuple[bool, int, str]:
     return (is_test(path), path.count("/"), path)
 
@@ -78,7 +72,7 @@ def _module_tree(paths: list[str]) -> Iterator[PageRef]:
         for part in path.split("/"):
             node = node.setdefault(part, {})
     entries = list(_refs(root, ""))
-    yield from sorted(entries, key=lambda ref: (is_test(ref.id), ref.kind == "module", ref.id))
+    yield from sorted(entries, key=lambda ref: (is_test(f"{ref.id}/"), ref.kind == "module", ref.id))
 
 
 def _refs(node: Mapping[str, Any], prefix: str) -> Iterator[PageRef]:

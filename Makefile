@@ -1,0 +1,63 @@
+# AuraLink AI Core. `make` lists the targets; `make run` and `make test` need only Python >= 3.11 and a package index.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MSG = printf '%s\n'
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop test check format lock bench bench-wiki clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.service ## Install the service into .venv (the command is then .venv/bin/auralink)
+
+run: $(VENV)/.service ## Set everything up, serve on 127.0.0.1:8001, and do a first real job
+	@exec $(BIN)/auralink serve --first-job
+
+stop: ## Stop the service and its Postgres, also what a killed run left
+	@if [ -x $(BIN)/auralink ]; then exec $(BIN)/auralink stop; else $(MSG) 'nothing is installed'; fi
+
+test: $(VENV)/.develop ## Run the tests
+	@exec $(BIN)/python -m pytest -n auto
+
+check: $(VENV)/.develop ## Lint, types, import direction
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+format: $(VENV)/.develop ## Format the code and mend what ruff can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+bench: $(VENV)/.develop ## Measure the gateway, printed beside a baseline of the same run
+	@exec $(BIN)/python -m bench
+
+bench-wiki: $(VENV)/.develop ## Measure the wiki's answers; REPOS="path ..." are repositories with history
+	@exec $(BIN)/python bench/wiki.py $(REPOS)
+
+lock: $(VENV)/.develop ## Compile requirements/*.in into the locks
+	@for name in base dev; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+
+clean: ## Remove the environment and caches; data stays
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { $(MSG) 'auralink: there is no $(PYTHON); install Python 3.11 to 3.13 or set PYTHON' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ $(MSG) "auralink: $$($(PYTHON) --version) does not do; install Python 3.11 to 3.13 or set PYTHON" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ $(MSG) 'auralink: this Python has no ensurepip; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@[ -w . ] || { $(MSG) "auralink: cannot write to $$(pwd); make it writable or clone elsewhere" >&2; exit 1; }
+	@$(MSG) 'creating $(VENV)'
+	@$(PYTHON) -m venv $(VENV) && touch $@
+
+$(VENV)/.service: requirements/base.txt pyproject.toml | $(VENV)/.python
+	@$(MSG) 'installing the service (a minute the first time)'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements/base.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.develop: requirements/dev.txt $(VENV)/.service
+	@$(MSG) 'installing what checks and tests need'
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements/dev.txt
+	@touch $@

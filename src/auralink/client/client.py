@@ -1,0 +1,149 @@
+"""One class, one method a route, typed answers."""
+
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import httpx2
+import orjson
+from pydantic import BaseModel
+
+from auralink.audit.schemas import LogPage, Popular, UsageStats
+from auralink.client.errors import ApiError, ServiceUnreachable
+from auralink.core.secret import Secret
+from auralink.mcp.schemas import (
+    ConnectionPage,
+    ConnectionTest,
+    ConnectionView,
+    ConnectResponse,
+    ServerPage,
+    ServerView,
+    ToolCallResponse,
+    ToolPage,
+)
+
+TIMEOUT = 180.0
+"""Seconds for one request: above the longest deadline that the service sets for a tool."""
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class AuraLink:
+    """A connection to a service, as one user.
+
+        async with AuraLink("http://127.0.0.1:8001", Secret(token)) as client:
+            connection = await client.connect("deepwiki")
+            answer = await client.ask(connection.connection_id, "owner/name", "How does it work?")
+
+    Every method raises `ApiError` for a problem that the service reports, and `ServiceUnreachable` if none answers.
+    """
+
+    def __init__(self, url: str, token: Secret | None = None, *, timeout: float = TIMEOUT) -> None:
+        headers = {"Authorization": f"Bearer {token.reveal()}"} if token is not None else {}
+        self._http = httpx2.AsyncClient(base_url=url.rstrip("/"), headers=headers, timeout=timeout, trust_env=False)
+        self.url = url.rstrip("/")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connections to the service."""
+        await self._http.aclose()
+
+    async def health(self) -> dict[str, Any]:
+        """Whether the service is ready, by component. Answers also when it is not."""
+        state: dict[str, Any] = await self._send("GET", "/health/ready", failing_is_an_answer=True)
+        return state
+
+    async def connect(self, server_type: str, **fields: Any) -> ConnectResponse:
+        """Connects a server; `fields` are those of `POST /mcp/connect` (credentials, name, endpoint, policy)."""
+        body = {"server_type": server_type, **fields}
+        return await self._model(ConnectResponse, "POST", "/api/v1/mcp/connect", body)
+
+    async def disconnect(self, connection_id: UUID) -> None:
+        """Closes a connection and deletes its credential."""
+        await self._send("POST", f"/api/v1/mcp/disconnect/{connection_id}")
+
+    async def connections(self, *, cursor: str | None = None, limit: int = 200) -> ConnectionPage:
+        """A page of the user's open connections."""
+        return await self._model(ConnectionPage, "GET", "/api/v1/mcp/connections", query={"cursor": cursor, "limit": limit})
+
+    async def connection(self, connection_id: UUID) -> ConnectionView:
+        """One connection."""
+        return await self._model(ConnectionView, "GET", f"/api/v1/mcp/connections/{connection_id}")
+
+    async def test(self, connection_id: UUID) -> ConnectionTest:
+        """Contacts the connection's server now."""
+        return await self._model(ConnectionTest, "POST", f"/api/v1/mcp/connections/{connection_id}/test")
+
+    async def servers(self) -> ServerPage:
+        """The servers that the installation offers."""
+        return await self._model(ServerPage, "GET", "/api/v1/mcp/servers")
+
+    async def register_server(self, **fields: Any) -> ServerView:
+        """Registers a server (admin); `fields` are those of `POST /mcp/servers`."""
+        return await self._model(ServerView, "POST", "/api/v1/mcp/servers", fields)
+
+    async def tools(self, query: str | None = None) -> ToolPage:
+        """The tools of the user's connections."""
+        return await self._model(ToolPage, "GET", "/api/v1/mcp/tools", query={"q": query})
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolCallResponse:
+        """Calls a tool by its name in the list."""
+        return await self._model(ToolCallResponse, "POST", f"/api/v1/mcp/tools/{name}/call", {"arguments": arguments})
+
+    async def ask(self, connection_id: UUID, repo_name: str, question: str) -> dict[str, Any]:
+        """Asks a repository a question: `answer`, `sources`, `confidence`."""
+        body = {"connection_id": str(connection_id), "repo_name": repo_name, "question": question}
+        answer: dict[str, Any] = await self._send("POST", "/api/v1/mcp/deepwiki/ask", body)
+        return answer
+
+    async def audit(self, *, limit: int = 50, cursor: str | None = None) -> LogPage:
+        """A page of the operation log, newest first."""
+        return await self._model(LogPage, "GET", "/api/v1/audit", query={"limit": limit, "cursor": cursor})
+
+    async def usage(self, days: int = 7) -> UsageStats:
+        """Operations, errors, latency and cost."""
+        return await self._model(UsageStats, "GET", "/api/v1/mcp/usage/stats", query={"days": days})
+
+    async def popular(self, days: int = 7) -> Popular:
+        """The user's most called tools."""
+        return await self._model(Popular, "GET", "/api/v1/mcp/usage/popular", query={"days": days})
+
+    async def _model(
+        self, model: type[Model], method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None
+    ) -> Model:
+        return model.model_validate(await self._send(method, path, body, query=query))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: dict[str, Any] | None = None,
+        failing_is_an_answer: bool = False,
+    ) -> Any:
+        parameters = {name: value for name, value in (query or {}).items() if value is not None}
+        content = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": "application/json"} if content is not None else {}
+        try:
+            response = await self._http.request(method, path, content=content, params=parameters, headers=headers)
+        except httpx2.TransportError as error:
+            raise ServiceUnreachable(f"no AuraLink service answers at {self.url} ({error or type(error).__name__})") from error
+        if response.is_success or failing_is_an_answer:
+            return orjson.loads(response.content) if response.content else None
+        raise ApiError(_problem(response))
+
+
+def _problem(response: httpx2.Response) -> dict[str, Any]:
+    try:
+        problem = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        problem = None
+    if isinstance(problem, dict):
+        return problem
+    return {"status": response.status_code, "message": f"the service answered HTTP {response.status_code}"}

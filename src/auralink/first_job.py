@@ -1,0 +1,74 @@
+"""What `make run` does beside serving: a first real job, through the same client and doors that any application uses."""
+
+import time
+from datetime import timedelta
+from typing import Any
+
+from rich.console import Console
+
+from auralink.auth.tokens import issue_token
+from auralink.bootstrap import Foundation
+from auralink.client import AuraLink
+from auralink.core.secret import Secret
+from auralink.core.settings import PROJECT_ROOT, Settings
+
+DEMO_USER = "demo"
+QUESTION = "How does the gateway call a tool?"
+TOKEN_LIFETIME = timedelta(days=7)
+SOURCES_SHOWN = 6
+
+
+async def do_first_job(settings: Settings, foundation: Foundation, console: Console) -> None:
+    """Connects DeepWiki for the demo user, asks this checkout a question, and prints the answer and where to go on."""
+    url = service_url(settings)
+    token = demo_token(settings, foundation)
+    async with AuraLink(url, token) as client:
+        connections = await client.connections()
+        wiki = next((c.connection_id for c in connections.items if c.server_type == "deepwiki"), None)
+        if wiki is None:
+            wiki = (await client.connect("deepwiki")).connection_id
+        started = time.perf_counter()
+        with console.status(f"indexing {PROJECT_ROOT} and asking it a question"):
+            answer = await client.ask(wiki, str(PROJECT_ROOT), QUESTION)
+        _print_answer(console, answer, time.perf_counter() - started)
+    _print_addresses(console, url, token)
+
+
+def service_url(settings: Settings) -> str:
+    """Where the service answers on this machine."""
+    host = settings.auralink_host
+    return settings.auralink_url or f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{settings.auralink_port}"  # noqa: S104
+
+
+def demo_token(settings: Settings, foundation: Foundation) -> Secret:
+    """A token of the demo user, signed with the embedded mode's own secret."""
+    assert foundation.jwt_secret is not None
+    token = issue_token(
+        foundation.jwt_secret,
+        subject=DEMO_USER,
+        role="user",
+        ttl=TOKEN_LIFETIME,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+    )
+    return Secret(token)
+
+
+def _print_answer(console: Console, answer: dict[str, Any], seconds: float) -> None:
+    console.print(f"\n[bold]Question[/bold]  {QUESTION}")
+    console.print("[bold]Answer[/bold]")
+    console.print(answer["answer"], markup=False, highlight=False, soft_wrap=True)
+    console.print("\n[bold]Sources[/bold]")
+    for source in answer["sources"][:SOURCES_SHOWN]:
+        place = f"{source['file']}:{source['line']}-{source['end_line']}"
+        console.print(f"  {place}  {source['heading']}", markup=False, highlight=False)
+    facts = f"confidence {answer['confidence']:.2f}, served by {answer['served_by']}, {seconds:.2f} s with indexing"
+    console.print(f"[dim]{facts}[/dim]\n")
+
+
+def _print_addresses(console: Console, url: str, token: Secret) -> None:
+    console.print(f"[bold]API docs[/bold]      {url}/docs")
+    console.print(f"[bold]Token[/bold]         (user {DEMO_USER}, 7 days)")
+    console.print(token.reveal(), markup=False, highlight=False, soft_wrap=True)
+    console.print(f"\nTry it:  curl -H 'Authorization: Bearer <token>' {url}/api/v1/mcp/tools", soft_wrap=True)
+    console.print("Serving; Ctrl-C stops.")

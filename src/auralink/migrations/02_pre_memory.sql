@@ -1,0 +1,119 @@
+-- The memory server's knowledge graph: entities, the observations made of them, and the relations between their names.
+--
+-- One graph per user, and one more per agent of a user (`agent_id`; NULL is the user's own). A relation joins names and not
+-- rows, because the reference server lets one be made before the entities it joins.
+
+-- The two- and three-character pieces of a folded text, hashed together with the tenant: an index over them answers "contains"
+-- without pg_trgm (contrib), and a tenant's search never wades through the postings of another.
+-- The hash must stay what it is for as long as rows are stored under it (so do hash partitions, which use the same function).
+CREATE FUNCTION auralink.memory_grams(tenant uuid, folded text, shortest integer) RETURNS bigint[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT array_agg(DISTINCT hashtextextended(gram, hashtextextended(tenant::text, 0)))
+    FROM (
+        SELECT piece || lead(piece) OVER following AS two, piece || lead(piece) OVER following || lead(piece, 2) OVER following AS three
+        FROM unnest(string_to_array(folded, NULL)) WITH ORDINALITY AS pieces (piece, place)
+        WINDOW following AS (ORDER BY place)
+    ) AS grams, LATERAL (VALUES (two), (three)) AS both_kinds (gram)
+    WHERE length(gram) >= shortest;
+END;
+REVOKE ALL ON FUNCTION auralink.memory_grams(uuid, text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION auralink.memory_grams(uuid, text, integer) TO auralink_service, auralink_system;
+
+
+CREATE TABLE auralink.memory_entities (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,   -- in the order of creation, which is the order of the graph
+    user_id     uuid NOT NULL,
+    agent_id    uuid,
+    name        text NOT NULL CHECK (length(name) <= 500),
+    entity_type text NOT NULL CHECK (length(entity_type) <= 500),
+    folded      text NOT NULL,                                     -- name, newline, type: lower-cased by the service
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    search      tsvector GENERATED ALWAYS AS (to_tsvector('simple', folded)) STORED,
+    CONSTRAINT memory_entities_name UNIQUE NULLS NOT DISTINCT (user_id, agent_id, name)
+);
+CREATE INDEX memory_entities_grams ON auralink.memory_entities 
+    USING gin (auralink.memory_grams(user_id, folded, 2)) WITH (gin_pending_list_limit = 512);
+CALL auralink.protect_tenant_table('auralink.memory_entities');
+GRANT SELECT, INSERT, DELETE ON auralink.memory_entities TO auralink_service;
+GRANT SELECT ON auralink.memory_entities TO auralink_system;
+
+-- UPDATE is for the row lock (FOR NO KEY UPDATE) under which observations are added; no column may be changed.
+GRANT UPDATE (created_at) ON auralink.memory_entities TO auralink_service;
+
+
+CREATE TABLE auralink.memory_observations (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id    uuid NOT NULL,
+    agent_id   uuid,
+    entity_id  bigint NOT NULL REFERENCES auralink.memory_entities (id) ON DELETE CASCADE,
+    content    text NOT NULL CHECK (length(content) <= 100000),
+    folded     text NOT NULL,                                      -- the entity's name, newline, content: lower-cased
+    created_at timestamptz NOT NULL DEFAULT now(),
+    search     tsvector GENERATED ALWAYS AS (to_tsvector('simple', folded)) STORED
+);
+CREATE INDEX memory_observations_entity ON auralink.memory_observations (entity_id, id);
+CREATE INDEX memory_observations_user ON auralink.memory_observations (user_id);
+CREATE INDEX memory_observations_grams ON auralink.memory_observations 
+    USING gin (auralink.memory_grams(user_id, folded, 2)) WITH (gin_pending_list_limit = 512);
+CALL auralink.protect_tenant_table('auralink.memory_observations');
+GRANT SELECT, INSERT, DELETE ON auralink.memory_observations TO auralink_service;
+GRANT SELECT ON auralink.memory_observations TO auralink_system;
+
+
+CREATE TABLE auralink.memory_relations (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    user_id       uuid NOT NULL,
+    agent_id      uuid,
+    from_name     text NOT NULL CHECK (length(from_name) <= 500),
+    to_name       text NOT NULL CHECK (length(to_name) <= 500),
+    relation_type text NOT NULL CHECK (length(relation_type) <= 500),
+    digest        bytea NOT NULL,                                  -- SHA-256 of the three, which together outgrow an index entry
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT memory_relations_once UNIQUE NULLS NOT DISTINCT (user_id, agent_id, digest)
+);
+CREATE INDEX memory_relations_from ON auralink.memory_relations (user_id, from_name);
+CREATE INDEX memory_relations_to ON auralink.memory_relations (user_id, to_name);
+CALL auralink.protect_tenant_table('auralink.memory_relations');
+GRANT SELECT, INSERT, DELETE ON auralink.memory_relations TO auralink_service;
+
+
+-- Which entities of the current tenant have a row that contains every one of `words`, and how well it fits; at most `max_rows`
+-- rows of each table are looked at. SECURITY DEFINER, because under row level security a GIN index is out of reach (its
+-- operators are not leakproof); the tenant is bound here instead, and the caller reads what it shows through its own policies.
+CREATE FUNCTION auralink.memory_hits(agent uuid, phrase text, words text[], patterns text[], max_rows integer)
+    RETURNS TABLE (entity_id bigint, fit real)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
+BEGIN ATOMIC
+    WITH needle AS MATERIALIZED (
+        SELECT auralink.current_user_id() AS tenant,
+               (SELECT array_agg(gram) FROM unnest(words) AS word,
+                       unnest(auralink.memory_grams(auralink.current_user_id(), word, least(3, length(word)))) AS gram) AS grams,
+               (SELECT string_agg(quote_literal(word) || ':*', ' & ') FROM unnest(words) AS word)::tsquery AS query
+    ), entities AS (
+        SELECT e.id, e.folded, e.search
+        FROM auralink.memory_entities e
+        WHERE e.user_id = (SELECT tenant FROM needle) AND e.agent_id IS NOT DISTINCT FROM agent
+          AND auralink.memory_grams(e.user_id, e.folded, 2) @> (SELECT grams FROM needle) AND e.folded LIKE ALL (patterns)
+        LIMIT max_rows
+    ), observations AS (
+        SELECT o.entity_id, o.folded, o.search
+        FROM auralink.memory_observations o
+        WHERE o.user_id = (SELECT tenant FROM needle) AND o.agent_id IS NOT DISTINCT FROM agent
+          AND auralink.memory_grams(o.user_id, o.folded, 2) @> (SELECT grams FROM needle) AND o.folded LIKE ALL (patterns)
+        LIMIT max_rows
+    )
+    SELECT id,
+           CASE WHEN starts_with(folded, phrase || E'\n') THEN 4 WHEN strpos(folded, phrase) > 0 THEN 2 ELSE 0 END
+           + ts_rank_cd(search, (SELECT query FROM needle), 32)
+    FROM entities
+    UNION ALL
+    SELECT entity_id,
+           CASE WHEN strpos(folded, phrase) > 0 THEN 1 ELSE 0 END + ts_rank_cd(search, (SELECT query FROM needle), 32)
+    FROM observations;
+END;
+GRANT CREATE ON SCHEMA auralink TO auralink_system;
+ALTER FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) OWNER TO auralink_system;
+REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
+REVOKE ALL ON FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) TO auralink_service;

@@ -1,0 +1,178 @@
+"""Runs the service as a process: one port, one pid file, and an embedded Postgres that is stopped by the last one to leave."""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from auralink.app import build_app
+from auralink.bootstrap import Foundation, Progress, lay_foundation
+from auralink.core import embedded_postgres as embedded
+from auralink.core.errors import StartupError
+from auralink.core.logging import configure_logging
+from auralink.core.settings import Settings
+from auralink.mcp.config import MCPConfig
+
+PID_FILE = "service.pid"
+USERS_FILE = "service.lock"
+BACKLOG = 2048
+DRAIN_SECONDS = 10
+"""How long calls under way may take when the service is asked to stop."""
+
+WhenServing = Callable[[Foundation], Awaitable[None]]
+
+
+def serve(settings: Settings, config: MCPConfig, progress: Progress, when_serving: WhenServing | None = None) -> None:
+    """Serves until SIGINT or SIGTERM. `when_serving` runs beside it once requests are answered.
+
+    Raises:
+        StartupError: it cannot start; one line that says why.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    with contextlib.closing(bound_socket(settings.auralink_host, settings.auralink_port)) as listener:
+        foundation = lay_foundation(settings, progress)
+        with _registered(foundation.data_dir, embedded_database=settings.embedded):
+            app = build_app(settings, config, foundation)
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                runner.run(_serve(app, listener, foundation, when_serving))
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is up."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
+
+
+async def _serve(app: FastAPI, listener: socket.socket, foundation: Foundation, when_serving: WhenServing | None) -> None:
+    server = _Server(
+        uvicorn.Config(
+            app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
+        )
+    )
+    async with app.router.lifespan_context(app), _beside(server, foundation, when_serving):
+        await server.serve(sockets=[listener])
+
+
+@contextlib.asynccontextmanager
+async def _beside(server: _Server, foundation: Foundation, when_serving: WhenServing | None) -> AsyncIterator[None]:
+    """Runs `when_serving` once the server has started; its failure stops the server and comes out here."""
+
+    async def run() -> None:
+        await server.up.wait()
+        assert when_serving is not None
+        try:
+            await when_serving(foundation)
+        except BaseException:
+            server.should_exit = True
+            raise
+
+    task = asyncio.create_task(run()) if when_serving is not None else None
+    yield
+    if task is not None:
+        if not task.done():
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        StartupError: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise StartupError(
+            f"cannot listen on {host}:{port}: {error.strerror}; stop what uses it (`make stop`), or set AURALINK_PORT"
+        ) from None
+    return listener
+
+
+def stop(data_dir: Path, *, wait_seconds: float = 15.0) -> list[str]:
+    """Stops the service and the embedded Postgres of a data directory, also what a killed run left; says what it stopped."""
+    stopped = []
+    pid = running_pid(data_dir)
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        _wait_for_end(pid, wait_seconds)
+        stopped.append(f"the service (process {pid})")
+    if embedded.stop(data_dir):
+        stopped.append("the embedded Postgres")
+    return stopped
+
+
+def running_pid(data_dir: Path) -> int | None:
+    """The process that serves on a data directory, if there is one."""
+    try:
+        pid = int((data_dir / PID_FILE).read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if b"auralink" in command else None
+
+
+def _wait_for_end(pid: int, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _registered(data_dir: Path, *, embedded_database: bool) -> Iterator[None]:
+    """Notes the process in the data directory while it runs; the last one to leave stops the embedded Postgres."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    users = os.open(data_dir / USERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(users, fcntl.LOCK_SH)
+    pid_file = data_dir / PID_FILE
+    pid_file.write_text(str(os.getpid()))
+    try:
+        yield
+    finally:
+        if running_pid(data_dir) in (None, os.getpid()):
+            pid_file.unlink(missing_ok=True)
+        if embedded_database and _is_last(users):
+            embedded.stop(data_dir)
+        os.close(users)
+
+
+def _is_last(users: int) -> bool:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # optional extra: there is no wheel for Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

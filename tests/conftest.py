@@ -1,0 +1,162 @@
+"""What all tests share: a real Postgres, a migrated database of one's own, principals, and the service as an application.
+
+The Postgres is an embedded cluster in a temporary directory, one for each test worker, or, with `TEST_DATABASE_SUPERUSER_URL`,
+a server of the operator's. A template database is migrated once; each test that asks for `dsn` gets a clone of it.
+"""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from auralink.auth.principal import Principal, Role, user_id_of
+from auralink.core import embedded_postgres as embedded
+from auralink.core.db import Database
+from auralink.core.migrate import migrate
+from auralink.core.secret import Secret
+from auralink.vault.crypto import KeyRing, generate_master_key
+from auralink.vault.service import Vault
+
+ISSUER = "auralink"
+TEMPLATE = "auralink_template"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Postgres with the roles of AuraLink and a migrated template database."""
+
+    superuser: Secret
+    passwords: embedded.Passwords
+    template: str
+
+    def dsn(self, login: embedded.Login, database: str) -> Secret:
+        """The address of a database as one of the three logins."""
+        if login == "superuser":
+            return Secret(make_conninfo(self.superuser.reveal(), dbname=database))
+        user = {"service": "auralink_app", "owner": "auralink_owner"}[login]
+        return Secret(
+            make_conninfo(self.superuser.reveal(), dbname=database, user=user, password=self.passwords.of(login).reveal())
+        )
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """One test's own database."""
+
+    __test__ = False
+    name: str
+    service: Secret
+    owner: Secret
+    superuser: Secret
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A running Postgres with a migrated template database."""
+    if external := os.environ.get("TEST_DATABASE_SUPERUSER_URL"):
+        yield _external(Secret(external))
+        return
+    data_dir = Path(tempfile.mkdtemp(prefix="auralink-test-"))
+    try:
+        cluster = embedded.start(data_dir)
+        superuser = cluster.dsn("superuser", database="postgres")
+        yield _with_template(superuser, cluster.passwords, TEMPLATE)
+    finally:
+        embedded.stop(data_dir)
+        shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def _external(superuser: Secret) -> Server:
+    """Workers of one run share the server: the passwords follow from the run's id, so that all set the same."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "alone")
+    passwords = embedded.Passwords(*(Secret(f"{run}-{login}") for login in ("service", "owner", "superuser")))
+    embedded.bootstrap_roles(superuser, passwords)
+    return _with_template(superuser, passwords, f"auralink_template_{os.environ.get('PYTEST_XDIST_WORKER', 'main')}")
+
+
+def _with_template(superuser: Secret, passwords: embedded.Passwords, template: str) -> Server:
+    server = Server(superuser, passwords, template)
+    with psycopg.connect(superuser.reveal(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(template)))
+    embedded.create_database(superuser, template)
+    migrate(server.dsn("owner", template))
+    return server
+
+
+@pytest.fixture
+def test_database(postgres: Server) -> Iterator[TestDatabase]:
+    """A migrated, empty database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    embedded.create_database(postgres.superuser, name, template=postgres.template)
+    yield TestDatabase(name, *(postgres.dsn(login, name) for login in ("service", "owner", "superuser")))
+    with suppress(psycopg.OperationalError), psycopg.connect(postgres.superuser.reveal(), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def dsn(test_database: TestDatabase) -> Secret:
+    """The service's address of the test's database."""
+    return test_database.service
+
+
+@pytest.fixture
+async def database(dsn: Secret) -> AsyncIterator[Database]:
+    """An opened database."""
+    db = Database(dsn, min_size=1, max_size=8)
+    await db.open()
+    yield db
+    await db.close()
+
+
+@pytest.fixture
+def ring() -> KeyRing:
+    """A key ring with one new master key."""
+    return KeyRing.parse(generate_master_key())
+
+
+@pytest.fixture
+def vault(database: Database, ring: KeyRing) -> Vault:
+    """A vault over the test's database."""
+    return Vault(database, ring)
+
+
+MakePrincipal = Callable[..., Principal]
+
+
+@pytest.fixture
+def make_principal() -> MakePrincipal:
+    """Makes principals; each call another user unless a subject is given."""
+
+    def make(subject: str | None = None, *, role: Role = "user") -> Principal:
+        name = subject or f"user-{uuid4().hex[:8]}"
+        return Principal(user_id_of(ISSUER, name), name, ISSUER, None, role, frozenset())
+
+    return make
+
+
+@pytest.fixture
+def principal(make_principal: MakePrincipal) -> Principal:
+    """A user."""
+    return make_principal()
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    """Waits until `condition()` is true, and fails if it does not become so."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def as_uuid(value: object) -> UUID:
+    """An id out of a JSON answer."""
+    return UUID(str(value))
