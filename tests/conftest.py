@@ -31,6 +31,20 @@ ISSUER = "auralink"
 TEMPLATE = "auralink_template"
 
 
+REQUIRED_PROGRAMS = {"needs_node": ("node", "npm"), "needs_redis": ("redis-server",)}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips a test whose programs are not installed, and says so; in CI that is a failure."""
+    for marker, programs in REQUIRED_PROGRAMS.items():
+        missing = [program for program in programs if shutil.which(program) is None]
+        if item.get_closest_marker(marker) and missing:
+            reason = f"{', '.join(missing)} is not installed"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+
+
 @dataclass(frozen=True)
 class Server:
     """A Postgres with the roles of AuraLink and a migrated template database."""

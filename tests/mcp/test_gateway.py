@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tests.service import API, connected, running_service, unique
 
 from auralink.core.secret import Secret
 from auralink.vault.crypto import KeyRing
-from tests.service import API, connected, running_service, unique
 
 
 @pytest.mark.promise("P-ONEPATH")
@@ -16,7 +16,8 @@ async def test_a_call_answers_and_leaves_one_audit_record(dsn: Secret, tmp_path:
     async with running_service(dsn, tmp_path / "data", ring, wiki_repo_roots=(tmp_path / "wiki",)) as service:
         async with service.client(unique()) as client:
             connection = await connected(client)
-            body = {"connection_id": connection, "repo_name": str(tmp_path / "wiki" / "notes"), "question": "When do backups run?"}
+            notes = str(tmp_path / "wiki" / "notes")
+            body = {"connection_id": connection, "repo_name": notes, "question": "When do backups run?"}
             answer = await client.post(f"{API}/mcp/deepwiki/ask", json=body)
             assert answer.status_code == 200, answer.text
             assert "every night at two" in answer.json()["answer"]
