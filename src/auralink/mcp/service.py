@@ -163,7 +163,7 @@ class Gateway:
         if operation.outcome != "ok":
             telemetry.mcp_errors.labels(label, operation.outcome).inc()
         await self._audit.commit(operation)
-        log.debug("tool call", **{"server": label, "tool": operation.tool, "outcome": operation.outcome})
+        log.debug("tool call", server=label, tool=operation.tool, outcome=operation.outcome)
 
 
 async def _definition(

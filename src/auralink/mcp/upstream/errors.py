@@ -66,9 +66,10 @@ class UpstreamRejected(UpstreamError):
     code = "upstream_rejected"
     title = "The MCP server rejected the request"
 
-    def __init__(self, message: str, *, rpc_code: int, data: Any = None) -> None:
+    def __init__(self, message: str, *, rpc_code: int, reason: str, data: Any = None) -> None:
         super().__init__(message, sent=True, rpc_code=rpc_code)
         self.rpc_code = rpc_code
+        self.reason = reason
         self.data = data
 
 

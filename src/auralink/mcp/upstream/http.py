@@ -39,6 +39,7 @@ class HttpTransport:
         self._endpoint = endpoint
         self._credentials = credentials
         self.session_id: str | None = None
+        self.unsolicited: OnMessage | None = None
 
     async def exchange(
         self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
@@ -57,6 +58,10 @@ class HttpTransport:
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
         async with self._post(message, headers, timeout) as response:
             await self._read(response)
+
+    def forget_session(self) -> None:
+        """Drops the session id, which the server no longer knows."""
+        self.session_id = None
 
     async def close(self) -> None:
         """Tells a handshake-era server that the session is over; its answer does not matter."""

@@ -51,7 +51,7 @@ class InProcessServers:
     """The built-in servers by name, each with its lifespan entered once."""
 
     def __init__(self, servers: Mapping[str, MCPServer]) -> None:
-        self._servers = {name: server._lowlevel_server for name, server in servers.items()}  # noqa: SLF001 - no public name yet
+        self._servers = {name: server._lowlevel_server for name, server in servers.items()}
         self._lifespans: dict[str, Any] = {}
         self._stack = contextlib.AsyncExitStack()
 
@@ -76,6 +76,7 @@ class InProcessTransport:
     """Requests to a built-in server, as 2026-07-28 exchanges (no handshake, no session)."""
 
     def __init__(self, name: str, server: Any, lifespan: Any) -> None:
+        self.unsolicited: OnMessage | None = None
         self._name = name
         self._server = server
         self._lifespan = lifespan
@@ -104,6 +105,9 @@ class InProcessTransport:
 
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
         """Nothing to do: 2026-07-28 defines no notification from client to server."""
+
+    def forget_session(self) -> None:
+        """Nothing to do: there is no session."""
 
     async def close(self) -> None:
         """Nothing to do: a built-in server lives as long as the process."""

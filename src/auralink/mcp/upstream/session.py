@@ -9,7 +9,8 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
@@ -23,6 +24,7 @@ from mcp.shared.inbound import (
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
+    METHOD_NOT_FOUND,
     PROTOCOL_VERSION_META_KEY,
     SERVER_INFO_META_KEY,
     UNSUPPORTED_PROTOCOL_VERSION,
@@ -30,17 +32,46 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 from auralink import __version__
+from auralink.mcp.peer import NOBODY, Peer
+from auralink.mcp.upstream.conversation import Conversation
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected
-from auralink.mcp.upstream.transport import Message, OnMessage, Transport
+from auralink.mcp.upstream.transport import Message, Transport
 
 CLIENT_INFO = {"name": "auralink", "version": __version__}
-CLIENT_CAPABILITIES: dict[str, Any] = {}
+HANDSHAKE_CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+"""What a handshake-era server is told that we can be asked: a session outlives one client, and what the client of a call cannot
+answer is refused when it is asked."""
 MAX_PAGES = 100
 """Pages of a list that are read: a server whose cursor never ends costs no more than this."""
+LIST_SECONDS = 60.0
+"""How long a list is reused, unless the server's `ttlMs` says shorter."""
+
+Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
+LIST_METHODS: Mapping[Kind, str] = {
+    "tools": "tools/list",
+    "prompts": "prompts/list",
+    "resources": "resources/list",
+    "resourceTemplates": "resources/templates/list",
+}
+CAPABILITY_OF_LIST: Mapping[Kind, str] = {
+    "tools": "tools",
+    "prompts": "prompts",
+    "resources": "resources",
+    "resourceTemplates": "resources",
+}
+KEY_OF_ITEM: Mapping[Kind, str] = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
+
+
+@dataclass(slots=True)
+class Listing:
+    """A list as the server gave it, by the key of its items, and until when it may be reused (monotonic)."""
+
+    items: dict[str, dict[str, Any]]
+    fresh_until: float
 
 
 class UpstreamSession:
-    """What is agreed with one server: revision, capabilities, and the tools it has."""
+    """What is agreed with one server: revision, capabilities, and the lists that it gave."""
 
     def __init__(self, transport: Transport, server: str) -> None:
         self.transport = transport
@@ -50,11 +81,11 @@ class UpstreamSession:
         self.server_info: dict[str, Any] = {}
         self.capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
-        self.tools: dict[str, dict[str, Any]] | None = None
-        self.tools_lock = asyncio.Lock()
-        self.reopening = asyncio.Lock()
-        self.generation = 0
         self.last_used = time.monotonic()
+        self._listings: dict[Kind, Listing] = {}
+        self._list_locks: dict[Kind, asyncio.Lock] = {kind: asyncio.Lock() for kind in LIST_METHODS}
+        self._reopening = asyncio.Lock()
+        self._generation = 0
         self._ids = itertools.count(1)
         self._header_maps: dict[str, Mapping[tuple[str, ...], str]] = {}
 
@@ -65,6 +96,7 @@ class UpstreamSession:
             UpstreamError: the server cannot be reached, refuses the credential, or speaks no revision that we speak.
         """
         deadline = time.monotonic() + timeout
+        self.transport.unsolicited = self._unsolicited
         self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
         try:
             result = await self._request("server/discover", {}, deadline)
@@ -84,11 +116,11 @@ class UpstreamSession:
                 await self._initialize(deadline)
             else:
                 self._adopt(result, result.get("_meta", {}).get(SERVER_INFO_META_KEY) or {})
-        self.generation += 1
+        self._generation += 1
 
     async def _initialize(self, deadline: float) -> None:
         self.modern, self.protocol_version = False, ""
-        params = {"protocolVersion": LATEST_HANDSHAKE_VERSION, "capabilities": CLIENT_CAPABILITIES, "clientInfo": CLIENT_INFO}
+        params = {"protocolVersion": LATEST_HANDSHAKE_VERSION, "capabilities": HANDSHAKE_CAPABILITIES, "clientInfo": CLIENT_INFO}
         result = await self._request("initialize", params, deadline)
         version = result.get("protocolVersion")
         if version not in HANDSHAKE_PROTOCOL_VERSIONS:
@@ -97,18 +129,16 @@ class UpstreamSession:
             )
         self.protocol_version = version
         self._adopt(result, result.get("serverInfo") or {})
-        note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-        await self.transport.send(note, headers=self._headers(note), timeout=max(deadline - time.monotonic(), 0.001))
+        await self.notify("notifications/initialized", None, deadline)
 
     def _adopt(self, result: Mapping[str, Any], server_info: dict[str, Any]) -> None:
         self.capabilities = result.get("capabilities") or {}
         self.instructions = result.get("instructions")
         self.server_info = server_info
 
-    async def request(
-        self, method: str, params: Mapping[str, Any], deadline: float, *, on_message: OnMessage | None = None
-    ) -> dict[str, Any]:
-        """Sends a request and returns its result as raw JSON. `deadline` is on the monotonic clock.
+    async def request(self, method: str, params: Mapping[str, Any], deadline: float, *, peer: Peer = NOBODY) -> dict[str, Any]:
+        """Sends a request and returns its result as raw JSON. `deadline` is on the monotonic clock; it stands still while the
+        peer is asked something.
 
         A session that the server has forgotten is opened again, once: the server has said that it did not execute the request.
 
@@ -117,46 +147,79 @@ class UpstreamSession:
             UpstreamError: anything else that kept it from answering.
         """
         self.last_used = time.monotonic()
-        generation = self.generation
+        generation = self._generation
         try:
-            return await self._request(method, params, deadline, on_message)
+            return await self._request(method, params, deadline, peer)
         except SessionLost:
-            async with self.reopening:
-                if self.generation == generation:
-                    self.transport.session_id = None  # type: ignore[attr-defined]  # only HTTP has sessions to lose
+            async with self._reopening:
+                if self._generation == generation:
+                    self.transport.forget_session()
                     await self.open(deadline - time.monotonic())
-            return await self._request(method, params, deadline, on_message)
+            return await self._request(method, params, deadline, peer)
+
+    async def notify(self, method: str, params: Mapping[str, Any] | None, deadline: float) -> None:
+        """Sends a notification."""
+        message: Message = {"jsonrpc": "2.0", "method": method}
+        if params is not None:
+            message["params"] = dict(params)
+        await self.transport.send(message, headers=self.headers_of(message), timeout=max(deadline - time.monotonic(), 0.001))
 
     async def list_tools(self, deadline: float, *, refresh: bool = False) -> dict[str, dict[str, Any]]:
-        """The server's tools by name, as it describes them; read once and kept until `refresh`."""
-        async with self.tools_lock:
-            if self.tools is None or refresh:
-                self.tools = {tool["name"]: tool for tool in await self._all_pages("tools/list", "tools", deadline)}
-                self._header_maps = {
-                    name: headers for name, tool in self.tools.items() if (headers := x_mcp_header_map(tool.get("inputSchema")))
-                }
-            return self.tools
+        """The server's tools by name, as it describes them."""
+        return await self.listed("tools", deadline, refresh=refresh)
 
-    async def _all_pages(self, method: str, key: str, deadline: float) -> list[dict[str, Any]]:
+    async def listed(self, kind: Kind, deadline: float, *, refresh: bool = False) -> dict[str, dict[str, Any]]:
+        """What the server lists, by name or URI; empty if it has not declared the capability. Reused while it is fresh."""
+        listing = self._listings.get(kind)
+        if listing is not None and not refresh and listing.fresh_until > time.monotonic():
+            return listing.items
+        async with self._list_locks[kind]:
+            current = self._listings.get(kind)
+            if current is not listing and current is not None:
+                return current.items
+            if CAPABILITY_OF_LIST[kind] not in self.capabilities:
+                return {}
+            return await self._read_list(kind, deadline)
+
+    def forget_lists(self) -> None:
+        """Drops the lists: the server says that they have changed."""
+        self._listings.clear()
+
+    async def _read_list(self, kind: Kind, deadline: float) -> dict[str, dict[str, Any]]:
+        items, ttl = await self._all_pages(kind, deadline)
+        listing = Listing({item[KEY_OF_ITEM[kind]]: item for item in items}, time.monotonic() + ttl)
+        self._listings[kind] = listing
+        if kind == "tools":
+            maps = ((name, x_mcp_header_map(tool.get("inputSchema"))) for name, tool in listing.items.items())
+            self._header_maps = {name: header_map for name, header_map in maps if header_map}
+        return listing.items
+
+    async def _all_pages(self, kind: Kind, deadline: float) -> tuple[list[dict[str, Any]], float]:
+        method, key = LIST_METHODS[kind], KEY_OF_ITEM[kind]
         items: list[dict[str, Any]] = []
-        cursor: str | None = None
+        ttl, cursor = LIST_SECONDS, None
         for _ in range(MAX_PAGES):
             result = await self.request(method, {"cursor": cursor} if cursor else {}, deadline)
-            page = result.get(key)
-            if not isinstance(page, list) or not all(isinstance(i, dict) and isinstance(i.get("name"), str) for i in page):
-                raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a list of {key}", sent=True)
+            page = result.get(kind)
+            if not isinstance(page, list) or not all(isinstance(i, dict) and isinstance(i.get(key), str) for i in page):
+                raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a list of {kind}", sent=True)
             items += page
+            if isinstance(result.get("ttlMs"), int) and result["ttlMs"] > 0:
+                ttl = min(ttl, result["ttlMs"] / 1000)
             cursor = result.get("nextCursor")
             if not cursor:
-                return items
+                return items, ttl
         raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} in more than {MAX_PAGES} pages", sent=True)
 
-    async def _request(
-        self, method: str, params: Mapping[str, Any], deadline: float, on_message: OnMessage | None = None
-    ) -> dict[str, Any]:
-        message: Message = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": self._with_meta(params)}
-        timeout = max(deadline - time.monotonic(), 0.001)
-        response = await self.transport.exchange(message, headers=self._headers(message), timeout=timeout, on_message=on_message)
+    async def _request(self, method: str, params: Mapping[str, Any], deadline: float, peer: Peer = NOBODY) -> dict[str, Any]:
+        message: Message = {
+            "jsonrpc": "2.0",
+            "id": next(self._ids),
+            "method": method,
+            "params": self._with_meta(params, peer),
+        }
+        conversation = Conversation(self, peer, message, deadline)
+        response = await conversation.exchange()
         if (error := response.get("error")) is not None:
             raise self._rejected(method, error)
         result = response.get("result")
@@ -164,27 +227,43 @@ class UpstreamSession:
             raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a result", sent=True)
         return result
 
+    async def respond(self, request_id: int | str, answer: Mapping[str, Any]) -> None:
+        """Sends the response to a request of the server's; `answer` is `{"result": …}` or `{"error": …}`."""
+        message: Message = {"jsonrpc": "2.0", "id": request_id, **answer}
+        await self.transport.send(message, headers=self.headers_of(message), timeout=LIST_SECONDS)
+
+    async def _unsolicited(self, message: Message) -> None:
+        """What the server sends outside any call: its lists have changed, or it asks something that nobody is there to answer."""
+        method = message.get("method", "")
+        if method.endswith("/list_changed"):
+            self.forget_lists()
+        if "id" in message:
+            error = {"code": METHOD_NOT_FOUND, "message": f"nobody is there to answer {method}"}
+            await self.respond(message["id"], {"result": {}} if method == "ping" else {"error": error})
+
     def _rejected(self, method: str, error: Any) -> UpstreamError:
         if not isinstance(error, dict) or not isinstance(error.get("code"), int):
             return UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} with a malformed error", sent=True)
-        text = f"MCP server {self.server!r} rejected {method}: {str(error.get('message', ''))[:500]} (code {error['code']})"
-        return UpstreamRejected(text, rpc_code=error["code"], data=error.get("data"))
+        reason = str(error.get("message", ""))[:500]
+        text = f"MCP server {self.server!r} rejected {method}: {reason} (code {error['code']})"
+        return UpstreamRejected(text, rpc_code=error["code"], reason=reason, data=error.get("data"))
 
-    def _with_meta(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def _with_meta(self, params: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
         if not self.modern:
             return dict(params)
         envelope = {
             PROTOCOL_VERSION_META_KEY: self.protocol_version,
             CLIENT_INFO_META_KEY: CLIENT_INFO,
-            CLIENT_CAPABILITIES_META_KEY: CLIENT_CAPABILITIES,
+            CLIENT_CAPABILITIES_META_KEY: dict(peer.capabilities),
         }
-        return {**params, "_meta": {**envelope, **params.get("_meta", {})}}
+        return {**params, "_meta": {**params.get("_meta", {}), **envelope}}
 
-    def _headers(self, message: Message) -> dict[str, str]:
+    def headers_of(self, message: Message) -> dict[str, str]:
+        """The HTTP headers that repeat what a message says (2026-07-28, basic/transports, "Standard headers")."""
         headers: dict[str, str] = {}
         if self.protocol_version:
             headers[MCP_PROTOCOL_VERSION_HEADER] = self.protocol_version
-        if not self.modern:
+        if not self.modern or "method" not in message:
             return headers
         method = message["method"]
         headers[MCP_METHOD_HEADER] = method

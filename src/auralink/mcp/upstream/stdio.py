@@ -38,6 +38,7 @@ class StdioTransport:
         self._server = server
         self._argv = (command, *args)
         self._env = {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(env)
+        self.unsolicited: OnMessage | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._pending: dict[int | str, asyncio.Future[Message]] = {}
         self._listeners: dict[int | str, OnMessage] = {}
@@ -95,6 +96,9 @@ class StdioTransport:
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
         async with asyncio.timeout(timeout):
             await self._write(message)
+
+    def forget_session(self) -> None:
+        """Nothing to do: the session is the process."""
 
     async def close(self) -> None:
         """Ends the child: stdin closed, then SIGTERM, then SIGKILL to its whole process group."""
@@ -159,12 +163,20 @@ class StdioTransport:
         if not isinstance(message, dict):
             return
         if "method" in message:
-            for listener in list(self._listeners.values()):
-                await listener(message)
+            await self._deliver(message)
             return
         future = self._pending.get(message.get("id", ""))
         if future is not None and not future.done():
             future.set_result(message)
+
+    async def _deliver(self, message: Message) -> None:
+        """Hands on what is no response: a pipe does not say which call it belongs to, so a notification goes to all calls under
+        way (each knows its own progress token) and a request to the one that began last."""
+        listeners = list(self._listeners.values())
+        if "id" in message:
+            listeners = listeners[-1:]
+        for listener in listeners or ([self.unsolicited] if self.unsolicited else []):
+            await listener(message)
 
     async def _read_stderr(self) -> None:
         assert self._process is not None

@@ -16,7 +16,12 @@ MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 class Transport(Protocol):
-    """One way to one server. `exchange` and `send` raise only the errors of `upstream/errors.py`."""
+    """One way to one server. `exchange` and `send` raise only the errors of `upstream/errors.py`.
+
+    `unsolicited` receives what the server sends outside any exchange.
+    """
+
+    unsolicited: OnMessage | None
 
     async def exchange(
         self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
@@ -26,6 +31,10 @@ class Transport(Protocol):
 
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
         """Sends a notification or a response."""
+        ...
+
+    def forget_session(self) -> None:
+        """The server has forgotten the session: the next message opens another."""
         ...
 
     async def close(self) -> None:
