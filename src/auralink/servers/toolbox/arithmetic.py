@@ -34,6 +34,9 @@ MAX_BITS = 14_280
 MAX_EXPONENT = 4_290
 # Bits of the exponent times the square of the bits of the modulus: what modular exponentiation costs (about 20 ms at most).
 MAX_MODPOW_WORK = 2_000_000_000
+# What one calculation may cost. A unit is about 0.1 ms of a 2020s core; the prices below are measured, and charged before the
+# operation. Not a clock: what is computed today is not refused tomorrow because the machine is busy.
+BUDGET = 500.0
 FLOAT_DIGITS = 15
 MAX_ANGLE = 10**12
 
@@ -51,6 +54,24 @@ class Arithmetic:
         )
         self._approximated = False
         self._floated = False
+        self._budget = BUDGET
+
+    def pay(self, units: float) -> None:
+        """Takes the price of the next operation off the budget.
+
+        Raises:
+            CalculationRefused: the budget does not cover it.
+        """
+        self._budget -= units
+        if self._budget < 0:
+            raise CalculationRefused("The calculation takes too long. Split it into several calculations.")
+
+    def exact_decimal(self, a: Number) -> Decimal:
+        """The number as a decimal of as many digits as it has: the operation that follows rounds, once."""
+        if isinstance(a, int):
+            self.pay(a.bit_length() / 4_000)
+            return Decimal(a)
+        return a
 
     @property
     def exact(self) -> bool:
@@ -94,8 +115,10 @@ class Arithmetic:
     def divide(self, a: Number, b: Number) -> Number:
         """The quotient: an integer when it is one and both operands are, else a decimal."""
         _nonzero(b, "division by zero")
-        if isinstance(a, int) and isinstance(b, int) and a % b == 0:
-            return a // b
+        if isinstance(a, int) and isinstance(b, int):
+            quotient, rest = self.divmod(a, b)
+            if rest == 0:
+                return quotient
         return self._decimal(self._context.divide, a, b, "the quotient")
 
     def floor_divide(self, a: Number, b: Number) -> Number:
@@ -108,8 +131,9 @@ class Arithmetic:
         """Floor quotient and remainder; the remainder has the sign of the divisor, for decimals as for integers."""
         _nonzero(b, "division by zero")
         if isinstance(a, int) and isinstance(b, int):
+            self.pay(a.bit_length() / 10_000)
             return divmod(a, b)
-        a, b = _exact(a), _exact(b)
+        a, b = self.exact_decimal(a), self.exact_decimal(b)
         with _refusing(f"the remainder of numbers whose quotient has more than {PRECISION} digits"):
             quotient, rest = self._context.divmod(a, b)
             if rest and (rest < 0) != (b < 0):
@@ -119,6 +143,7 @@ class Arithmetic:
     def power(self, a: Number, b: Number) -> Number:
         if isinstance(a, int) and isinstance(b, int):
             return self._integer_power(a, b)
+        self.pay(1)
         if b == 0:
             return 1
         if b == Decimal("0.5"):
@@ -138,6 +163,7 @@ class Arithmetic:
         if abs(base) > 1 and bits <= MAX_BITS:
             bits = int(exponent * math.log2(abs(base)))
         _require_fit(bits, "the power")
+        self.pay(max(bits, 0) / 14_000)
         power: int = base**exponent
         return power
 
@@ -146,6 +172,9 @@ class Arithmetic:
         _nonzero(modulus, "the modulus is zero")
         if exponent.bit_length() * modulus.bit_length() ** 2 > MAX_MODPOW_WORK:
             raise CalculationRefused("The modular power is too large to compute here. Use numbers of at most 1,200 bits.")
+        self.pay(exponent.bit_length() * modulus.bit_length() ** 2 / 17_000_000)
+        if exponent < 0:
+            self.pay(modulus.bit_length() ** 2 / 1_600_000)
         try:
             return pow(base, exponent, modulus)
         except ValueError:
@@ -161,7 +190,9 @@ class Arithmetic:
     def factorial(self, n: int) -> int:
         if n < 0:
             raise CalculationRefused("factorial() is defined for integers from 0 on.")
-        _require_fit(_log2_factorial(n), "the factorial")
+        bits = _log2_factorial(n)
+        _require_fit(bits, "the factorial")
+        self.pay(bits / 7_000)
         return math.factorial(n)
 
     def combinations(self, n: int, k: int) -> int:
@@ -173,26 +204,41 @@ class Arithmetic:
         if n.bit_length() <= 50:
             bits = min(bits, _log2_factorial(n) - _log2_factorial(k) - _log2_factorial(n - k) + 1)
         _require_fit(bits, "the number of combinations")
+        self.pay(1 + k * bits / 1_400_000)
         return math.comb(n, k)
 
     def permutations(self, n: int, k: int) -> int:
         _not_negative(n, k, "perm()")
         if k > n:
             return 0
-        _require_fit((k - 1) * (n - k + 1).bit_length() if k else 0, "the number of permutations")
+        bits = (k - 1) * (n - k + 1).bit_length() if k else 0
+        _require_fit(bits, "the number of permutations")
+        self.pay(max(bits, 0) / 7_000)
         return math.perm(n, k)
 
+    def greatest_common_divisor(self, a: int, b: int) -> int:
+        self.pay(max(a.bit_length(), b.bit_length()) / 3_000)
+        return math.gcd(a, b)
+
     def least_common_multiple(self, a: int, b: int) -> int:
+        self.pay(max(a.bit_length(), b.bit_length()) / 3_000)
         _require_fit(a.bit_length() + b.bit_length(), "the least common multiple")
         return math.lcm(a, b)
 
     def sqrt(self, a: Number) -> Number:
         if a < 0:
             raise CalculationRefused("A negative number has no real square root. Use abs() first.")
-        if isinstance(a, int) and (root := math.isqrt(a)) ** 2 == a:
+        if isinstance(a, int) and (root := self.integer_root(a)) ** 2 == a:
             return root
         with _refusing("the square root"):
-            return self._context.sqrt(_exact(a))
+            return self._context.sqrt(self.exact_decimal(a))
+
+    def integer_root(self, a: int) -> int:
+        """The largest integer whose square is at most `a`."""
+        if a < 0:
+            raise CalculationRefused("A negative number has no real square root. Use abs() first.")
+        self.pay(a.bit_length() / 14_000)
+        return math.isqrt(a)
 
     def exp(self, a: Number) -> Number:
         with _refusing("the exponential"):
@@ -209,6 +255,7 @@ class Arithmetic:
         _positive(base)
         if base == 1:
             raise CalculationRefused("There is no logarithm to base 1. Choose another base.")
+        self.pay(2 + (a.bit_length() / 2_000 if isinstance(a, int) else 0))
         estimate = Arithmetic().divide(Arithmetic().ln(a), Arithmetic().ln(base))
         nearest = self.round(estimate)
         if isinstance(a, int) and isinstance(base, int) and isinstance(nearest, int) and nearest >= 0 and base**nearest == a:
@@ -225,7 +272,12 @@ class Arithmetic:
         return self.floor(a) if a >= 0 else self.ceil(a)
 
     def _integral(self, a: Number, rounding: str) -> int:
-        return a if isinstance(a, int) else int(a.to_integral_value(rounding=rounding))
+        return a if isinstance(a, int) else self.to_int(a.to_integral_value(rounding=rounding))
+
+    def to_int(self, a: Decimal) -> int:
+        """A whole decimal as an integer."""
+        self.pay(max(a.adjusted(), 0) / 800)
+        return int(a)
 
     def round(self, a: Number, digits: int = 0) -> Number:
         """Rounds half to even; `digits` counts places after the decimal point and may be negative."""
@@ -234,15 +286,15 @@ class Arithmetic:
         if isinstance(a, int):
             return a if digits >= 0 else round(a, digits)
         if a.adjusted() + digits >= PRECISION:
-            return int(a) if digits <= 0 else a
+            return self.to_int(a) if digits <= 0 else a
         # A context of its own: rounding that was asked for does not make the result an approximation.
         rounded = a.quantize(Decimal((0, (1,), -digits)), rounding=ROUND_HALF_EVEN, context=Context(prec=PRECISION + 1))
-        return int(rounded) if digits <= 0 else rounded
+        return self.to_int(rounded) if digits <= 0 else rounded
 
     def round_off(self, a: Number) -> Decimal:
         """The number as a decimal of at most `PRECISION` digits."""
         with _refusing("the number"):
-            return self._context.plus(_exact(a))
+            return self._context.plus(self.exact_decimal(a))
 
     def by_float(self, function: Callable[..., float], *arguments: Number) -> Decimal:
         """A function of the C library; of the value, `FLOAT_DIGITS` significant digits can be relied on.
@@ -274,7 +326,7 @@ class Arithmetic:
 
     def _decimal(self, operation: Callable[[Decimal, Decimal], Decimal], a: Number, b: Number, what: str) -> Decimal:
         with _refusing(what):
-            return operation(_exact(a), _exact(b))
+            return operation(self.exact_decimal(a), self.exact_decimal(b))
 
 
 def bitwise(name: str) -> Callable[[int, int], int]:
@@ -285,11 +337,6 @@ def bitwise(name: str) -> Callable[[int, int], int]:
 
 def _magnitude(a: Number) -> Number:
     return -a if a < 0 else a
-
-
-def _exact(a: Number) -> Decimal:
-    # Decimal(int) does not round: the operation that follows rounds once.
-    return Decimal(a) if isinstance(a, int) else a
 
 
 def _require_fit(bits: int, what: str) -> None:

@@ -75,9 +75,10 @@ class Child:
             output = await _exchange(process, request)
             return await process.wait(), output
         finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
 
     def _read(self, status: int, output: bytes) -> dict[str, Any]:
         if status in {OUT_OF_MEMORY, -signal.SIGABRT}:

@@ -45,7 +45,7 @@ class Function:
         if not values or (not self.variadic and not self.least <= len(values) <= self.most):
             raise CalculationRefused(f"{self.usage} was given {len(values)} arguments. Call it as shown.")
         if self.integers:
-            values = [_integer(v, self.usage) for v in values]
+            values = [_integer(arithmetic, v, self.usage) for v in values]
         return self.compute(arithmetic, values) if self.variadic else self.compute(arithmetic, *values)
 
 
@@ -54,11 +54,11 @@ def _spread(arguments: Sequence[Any]) -> list[Any]:
     return list(arguments[0]) if len(arguments) == 1 and isinstance(arguments[0], list) else list(arguments)
 
 
-def _integer(value: Number, usage: str) -> int:
+def _integer(a: Arithmetic, value: Number, usage: str) -> int:
     if isinstance(value, int):
         return value
     if value == value.to_integral_value():
-        return int(value)
+        return a.to_int(value)
     raise CalculationRefused(f"{usage} takes integers. Use round(), floor() or ceil() first.")
 
 
@@ -75,7 +75,7 @@ def _mean(a: Arithmetic, values: list[Number]) -> Number:
 
 
 def _median(a: Arithmetic, values: list[Number]) -> Number:
-    ordered = sorted(values)
+    ordered = sorted(values, key=a.exact_decimal)
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else _mean(a, ordered[middle - 1 : middle + 1])
 
@@ -94,14 +94,14 @@ def _log(a: Arithmetic, value: Number, base: Number | None = None) -> Number:
 
 
 def _round(a: Arithmetic, value: Number, digits: Number = 0) -> Number:
-    return a.round(value, _integer(digits, "round(x, digits)"))
+    return a.round(value, _integer(a, digits, "round(x, digits)"))
 
 
 def _power(a: Arithmetic, base: Number, exponent: Number, modulus: Number | None = None) -> Number:
     if modulus is None:
         return a.power(base, exponent)
     usage = "pow(base, exponent, modulus)"
-    return a.modular_power(_integer(base, usage), _integer(exponent, usage), _integer(modulus, usage))
+    return a.modular_power(*(_integer(a, v, usage) for v in (base, exponent, modulus)))
 
 
 def _by_float(usage: str, function: Callable[..., float], arguments: int = 1) -> Function:
@@ -147,12 +147,12 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "factorial": Function("factorial(n)", Arithmetic.factorial, integers=True),
         "comb": Function("comb(n, k)", Arithmetic.combinations, 2, 2, integers=True),
         "perm": Function("perm(n, k)", Arithmetic.permutations, 2, 2, integers=True),
-        "isqrt": Function("isqrt(n)", lambda a, n: a.floor(a.sqrt(n)) if n < 0 else math.isqrt(n), integers=True),
-        "gcd": Function("gcd(a, b, …)", lambda _, v: math.gcd(*v), integers=True, variadic=True),
+        "isqrt": Function("isqrt(n)", Arithmetic.integer_root, integers=True),
+        "gcd": Function("gcd(a, b, …)", lambda a, v: reduce(a.greatest_common_divisor, v, 0), integers=True, variadic=True),
         "lcm": Function("lcm(a, b, …)", lambda a, v: reduce(a.least_common_multiple, v, 1), integers=True, variadic=True),
         "xor": Function("xor(a, b)", lambda _, x, y: bitwise("xor")(x, y), 2, 2, integers=True),
-        "min": Function("min(a, b, …)", lambda _, v: min(v), variadic=True),
-        "max": Function("max(a, b, …)", lambda _, v: max(v), variadic=True),
+        "min": Function("min(a, b, …)", lambda a, v: min(v, key=a.exact_decimal), variadic=True),
+        "max": Function("max(a, b, …)", lambda a, v: max(v, key=a.exact_decimal), variadic=True),
         "sum": Function("sum(a, b, …)", _sum, variadic=True),
         "prod": Function("prod(a, b, …)", _product, variadic=True),
         "mean": Function("mean(a, b, …)", _mean, variadic=True),
