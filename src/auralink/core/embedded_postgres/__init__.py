@@ -8,6 +8,7 @@ the data directory, not to the process that started it, and outlives it.
     data_dir/                        the service's directory (0700; 0711 as root, so that the database user gets through)
       postgres/                      the cluster, owned by the database user
       postgres-passwords.json        made at the first start, 0600
+      postgres.bootstrapped          there once the roles and the database are complete
       postgres.lock                  held while one process starts or stops the server
       postgres-binaries-VERSION/     a copy of the programs, where the database user cannot reach the installed ones
       run/                           the unix socket (elsewhere, if its path would be too long)

@@ -2,9 +2,8 @@
 
 import os
 import shutil
-import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
@@ -78,29 +77,27 @@ def binaries_for(user: OsUser, data_dir: Path, progress: Callable[[str], None]) 
 
 
 def _copy(installed: Binaries, target: Path) -> None:
-    """Copies what a server needs; a kill leaves the whole of it or a temporary directory."""
+    """Copies what a server needs, open to every user; a kill leaves the whole of it or a temporary directory."""
     for leftover in target.parent.glob(".postgres-binaries-*"):
         shutil.rmtree(leftover)
+    site = installed.prefix.parents[1]
     temporary = Path(tempfile.mkdtemp(prefix=".postgres-binaries-", dir=target.parent))
     try:
-        prefix = temporary / PACKAGE / PREFIX
-        (prefix / "bin").mkdir(parents=True)
-        for name in PROGRAMS:
-            shutil.copyfile(installed.program(name), prefix / "bin" / name)
-        for part in SUPPORT:
-            shutil.copytree(installed.prefix / part, prefix / part, ignore=shutil.ignore_patterns("pgxs"))
-        libraries = installed.prefix.parents[1] / f"{PACKAGE}.libs"
-        if libraries.is_dir():
-            shutil.copytree(libraries, temporary / libraries.name)
-        _open_to_all(temporary)
+        for source in _needed(installed):
+            file = temporary / source.relative_to(site)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, file)
+        for path in (temporary, *temporary.rglob("*")):
+            path.chmod(0o755)
         temporary.rename(target)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def _open_to_all(root: Path) -> None:
-    """Lets every user read and execute the tree, whatever the umask was when it was installed."""
-    for path in (root, *root.rglob("*")):
-        runs = path.is_dir() or path.parent.name == "bin" or ".so" in path.suffixes
-        path.chmod(stat.S_IMODE(0o755 if runs else 0o644))
+def _needed(installed: Binaries) -> Iterator[Path]:
+    """The files of a server: its programs, their support, and the libraries that the wheel keeps beside the package."""
+    yield from (installed.program(name) for name in PROGRAMS)
+    libraries = installed.prefix.parents[1] / f"{PACKAGE}.libs"
+    for directory in (*(installed.prefix / part for part in SUPPORT), libraries):
+        yield from (path for path in directory.rglob("*") if path.is_file() and "pgxs" not in path.parts)

@@ -90,9 +90,12 @@ def make_private(path: Path, user: OsUser) -> Path:
 
 
 def socket_dir(data_dir: Path, user: OsUser) -> Path:
-    """The directory of the unix socket, made: `run` in the data directory, or a short one if the path would be too long."""
+    """The directory of the unix socket, made: `run` in the data directory, or a short one where that path would not do.
+
+    It must not be too long for the kernel, and libpq takes a comma for the end of a host's name.
+    """
     inside = data_dir / "run"
-    if len(os.fsencode(inside / ".s.PGSQL.65535")) < MAX_SOCKET_PATH:
+    if len(os.fsencode(inside / ".s.PGSQL.65535")) < MAX_SOCKET_PATH and "," not in str(inside):
         return make_private(inside, user)
     return make_private(SOCKETS / f"auralink-{fingerprint(data_dir, 16)}", user)
 

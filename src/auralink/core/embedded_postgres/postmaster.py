@@ -157,6 +157,27 @@ class Launch:
         return ENVIRONMENT | {"PGDATA": str(self.cluster)}
 
 
+class Wait:
+    """Waiting in short steps, of which the user is told once when it has become long."""
+
+    def __init__(self, progress: Callable[[str], None]) -> None:
+        self._began = time.monotonic()
+        self._progress = progress
+        self._told = False
+
+    @property
+    def seconds(self) -> float:
+        """How long it has been."""
+        return time.monotonic() - self._began
+
+    def a_moment(self) -> None:
+        """One step."""
+        if self.seconds > QUIET and not self._told:
+            self._told = True
+            self._progress("waiting for Postgres (an earlier server is ending, or it recovers from a crash)")
+        time.sleep(POLL)
+
+
 def run_until_ready(launch: Launch, progress: Callable[[str], None]) -> Postmaster:
     """The server of `launch.cluster`, accepting connections: the one that runs, or a new one.
 
@@ -165,28 +186,24 @@ def run_until_ready(launch: Launch, progress: Callable[[str], None]) -> Postmast
     Raises:
         StartupError: it does not start (the reason is Postgres's own), or not within `START_TIMEOUT`.
     """
-    began = time.monotonic()
-    told = False
-    while (waited := time.monotonic() - began) < START_TIMEOUT:
-        if waited > QUIET and not told:
-            progress("waiting for Postgres (an earlier server is ending, or recovers from a crash)")
-            told = True
+    wait, obstacle = Wait(progress), "it is still starting"
+    while wait.seconds < START_TIMEOUT:
         running = Postmaster.find(launch.cluster)
         if running is None:
-            _start(launch)
+            obstacle = _start(launch, wait) or obstacle
         elif running.accepts(launch.binaries):
             return running
         elif running.phase == "running" and not running.socket.exists():
             progress("restarting Postgres, whose socket was deleted")
             halt(launch.cluster)
-        time.sleep(POLL)
+        wait.a_moment()
     raise StartupError(
-        f"Postgres did not become ready within {START_TIMEOUT:.0f} s; see {launch.cluster / 'log'}, then start again"
+        f"Postgres did not become ready within {START_TIMEOUT:.0f} s ({obstacle}); see {launch.cluster / 'log'}, then start again"
     )
 
 
-def _start(launch: Launch) -> None:
-    """One attempt. Returns when the server is ready, or when the attempt met processes that are about to end."""
+def _start(launch: Launch, wait: Wait) -> str | None:
+    """One attempt. Returns when the server is ready, or what it met if that is about to end: processes of an earlier server."""
     _forget_stale_pids(launch)
     (launch.cluster / FIRST_LOG).unlink(missing_ok=True)
     logged = {path: path.stat().st_size for path in (launch.cluster / "log").glob("*.log")}
@@ -204,15 +221,16 @@ def _start(launch: Launch) -> None:
             running = Postmaster.find(launch.cluster)
             if running and running.accepts(launch.binaries):
                 starter.kill()  # it only waits, in steps of 0.1 s, for what we know already
-                return
-            time.sleep(POLL)
+                return None
+            wait.a_moment()
         if starter.returncode == 0:
-            return
+            return None
         assert starter.stderr
         said = starter.stderr.read().decode(errors="replace")
     reason = failure_reason(f"{said}\n{_logged_since(launch.cluster, logged)}")
     if not any(phrase in reason for phrase in STILL_IN_USE):
         raise start_failed("Postgres does not start", reason)
+    return reason
 
 
 def _forget_stale_pids(launch: Launch) -> None:

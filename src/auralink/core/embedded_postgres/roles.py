@@ -63,7 +63,7 @@ def create_database(superuser_dsn: Secret, name: str = DATABASE, *, template: st
     database, owner = sql.Identifier(name), sql.Identifier(ROLE_NAMES["owner"])
     with _connect(superuser_dsn) as session:
         session.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
-        if not session.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone():
+        if not session.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
             session.execute(
                 sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {} ENCODING 'UTF8'").format(
                     database, owner, sql.Identifier(template)
@@ -105,6 +105,6 @@ def _connect(dsn: Secret) -> Session:
 
 
 def _ensure_role(session: Session, name: str, options: sql.Composable) -> None:
-    if not session.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+    if not session.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
         session.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
     session.execute(sql.SQL("ALTER ROLE {} {} {}").format(sql.Identifier(name), UNPRIVILEGED, options))
