@@ -23,14 +23,14 @@ GRANT EXECUTE ON FUNCTION auralink.memory_grams(uuid, text, integer) TO auralink
 
 CREATE TABLE auralink.memory_entities (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,   -- in the order of creation, which is the order of the graph
-    user_id     uuid NOT NULL,
+    user_id     uuid NOT NULL DEFAULT auralink.current_user_id(),
     agent_id    uuid,
     name        text NOT NULL CHECK (length(name) <= 500),
     entity_type text NOT NULL CHECK (length(entity_type) <= 500),
     folded      text NOT NULL,                                     -- name, newline, type: lower-cased by the service
     created_at  timestamptz NOT NULL DEFAULT now(),
     search      tsvector GENERATED ALWAYS AS (to_tsvector('simple', folded)) STORED,
-    CONSTRAINT memory_entities_name UNIQUE NULLS NOT DISTINCT (user_id, agent_id, name)
+    CONSTRAINT memory_entities_name UNIQUE NULLS NOT DISTINCT (user_id, name, agent_id)
 );
 CREATE INDEX memory_entities_grams ON auralink.memory_entities 
     USING gin (auralink.memory_grams(user_id, folded, 2)) WITH (gin_pending_list_limit = 512);
@@ -38,13 +38,9 @@ CALL auralink.protect_tenant_table('auralink.memory_entities');
 GRANT SELECT, INSERT, DELETE ON auralink.memory_entities TO auralink_service;
 GRANT SELECT ON auralink.memory_entities TO auralink_system;
 
--- UPDATE is for the row lock (FOR NO KEY UPDATE) under which observations are added; no column may be changed.
-GRANT UPDATE (created_at) ON auralink.memory_entities TO auralink_service;
-
-
 CREATE TABLE auralink.memory_observations (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    user_id    uuid NOT NULL,
+    user_id    uuid NOT NULL DEFAULT auralink.current_user_id(),
     agent_id   uuid,
     entity_id  bigint NOT NULL REFERENCES auralink.memory_entities (id) ON DELETE CASCADE,
     content    text NOT NULL CHECK (length(content) <= 100000),
@@ -63,14 +59,14 @@ GRANT SELECT ON auralink.memory_observations TO auralink_system;
 
 CREATE TABLE auralink.memory_relations (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    user_id       uuid NOT NULL,
+    user_id       uuid NOT NULL DEFAULT auralink.current_user_id(),
     agent_id      uuid,
     from_name     text NOT NULL CHECK (length(from_name) <= 500),
     to_name       text NOT NULL CHECK (length(to_name) <= 500),
     relation_type text NOT NULL CHECK (length(relation_type) <= 500),
     digest        bytea NOT NULL,                                  -- SHA-256 of the three, which together outgrow an index entry
     created_at    timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT memory_relations_once UNIQUE NULLS NOT DISTINCT (user_id, agent_id, digest)
+    CONSTRAINT memory_relations_once UNIQUE NULLS NOT DISTINCT (user_id, digest, agent_id)
 );
 CREATE INDEX memory_relations_from ON auralink.memory_relations (user_id, from_name);
 CREATE INDEX memory_relations_to ON auralink.memory_relations (user_id, to_name);
@@ -78,18 +74,19 @@ CALL auralink.protect_tenant_table('auralink.memory_relations');
 GRANT SELECT, INSERT, DELETE ON auralink.memory_relations TO auralink_service;
 
 
--- Which entities of the current tenant have a row that contains every one of `words`, and how well it fits; at most `max_rows`
--- rows of each table are looked at. SECURITY DEFINER, because under row level security a GIN index is out of reach (its
+-- Which entities of the current tenant have a row like all of `patterns`, found by the `pieces` in it (two characters or more),
+-- and how well it fits `phrase`; at most `max_rows` rows of each table are looked at. SECURITY DEFINER, because under row level security a GIN index is out of reach (its
 -- operators are not leakproof); the tenant is bound here instead, and the caller reads what it shows through its own policies.
-CREATE FUNCTION auralink.memory_hits(agent uuid, phrase text, words text[], patterns text[], max_rows integer)
+CREATE FUNCTION auralink.memory_hits(agent uuid, phrase text, pieces text[], patterns text[], max_rows integer)
     RETURNS TABLE (entity_id bigint, fit real)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
 BEGIN ATOMIC
     WITH needle AS MATERIALIZED (
         SELECT auralink.current_user_id() AS tenant,
-               (SELECT array_agg(gram) FROM unnest(words) AS word,
-                       unnest(auralink.memory_grams(auralink.current_user_id(), word, least(3, length(word)))) AS gram) AS grams,
-               (SELECT string_agg(quote_literal(word) || ':*', ' & ') FROM unnest(words) AS word)::tsquery AS query
+               plainto_tsquery('simple', phrase) AS query,
+               (SELECT array_agg(gram)
+                FROM unnest(pieces) AS piece,
+                     unnest(auralink.memory_grams(auralink.current_user_id(), piece, least(3, length(piece)))) AS gram) AS grams
     ), entities AS (
         SELECT e.id, e.folded, e.search
         FROM auralink.memory_entities e
@@ -117,3 +114,12 @@ ALTER FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) OWNER T
 REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
 REVOKE ALL ON FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) TO auralink_service;
+
+
+-- Search by meaning needs pgvector, which an external server may lack; then there is no such column and no such search.
+DO $$ BEGIN
+    IF to_regtype('public.vector') IS NOT NULL THEN
+        ALTER TABLE auralink.memory_observations ADD COLUMN embedding public.vector, ADD COLUMN embedding_model text;
+        GRANT UPDATE (embedding, embedding_model) ON auralink.memory_observations TO auralink_service;
+    END IF;
+END $$;
