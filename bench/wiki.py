@@ -17,7 +17,7 @@ from pathlib import Path
 import tantivy
 
 from auralink.servers.deepwiki.index import WikiIndex
-from auralink.servers.deepwiki.ranking import Weights, files_of, rank, read_query
+from auralink.servers.deepwiki.ranking import files_of, rank, read_query
 from auralink.servers.deepwiki.snapshots import GitSnapshot
 from auralink.servers.deepwiki.terms import content_words
 from auralink.servers.deepwiki.writing import update
@@ -117,7 +117,7 @@ def git_grep(repo: Path, commit: str, text: str) -> list[str]:
     return [path for _, path in sorted(((-int(count), path) for path, _, count in counted))]
 
 
-def measure(repo: Path, count: int, home: Path, weights: Weights | None = None) -> dict[str, Score]:
+def measure(repo: Path, count: int, home: Path) -> dict[str, Score]:
     """Ask the questions of one repository of each method, each at its parent commit."""
     scores = {"wiki": Score(), "plain BM25": Score(), "git grep": Score()}
     plain = PlainBm25()
@@ -130,7 +130,7 @@ def measure(repo: Path, count: int, home: Path, weights: Weights | None = None) 
         if not wanted:
             continue
         index = WikiIndex(home)
-        scores["wiki"].add(files_of(rank(read_query(question.text, index), index, 60, weights)), wanted)
+        scores["wiki"].add(files_of(rank(read_query(question.text, index), index, 60)), wanted)
         scores["plain BM25"].add(plain.find(question.text), wanted)
         scores["git grep"].add(git_grep(repo, question.parent, question.text), wanted)
     return scores

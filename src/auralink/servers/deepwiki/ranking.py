@@ -7,7 +7,8 @@ the text names are preferred. The weights were measured with `bench/wiki.py`, no
 """
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -20,6 +21,8 @@ from auralink.servers.deepwiki.terms import compound_identifiers, content_words,
 
 _MAX_TERMS = 40
 _CANDIDATES = 150
+_BEST_FILES = 12
+_PER_FILE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +108,36 @@ def _term(stem: str, index: WikiIndex) -> Term:
 def rank(query: Query, index: WikiIndex, limit: int) -> list[Ranked]:
     """The best `limit` passages, best first; nothing if no word of the query occurs."""
     by_file = _file_scores(query, index)
-    found = index.passages.search(_query(query, index.passages, PASSAGE), _CANDIDATES)
+    clauses = _query(query, index.passages, PASSAGE)
+    found = [(score, passage_of(document)) for score, document in index.passages.search(clauses, _CANDIDATES)]
+    found += _missed(clauses, index, by_file, {passage.file for _, passage in found})
     named = {name.replace("_", "") for name in (*query.identifiers, *query.pairs)}
-    ranked = [_ranked(passage_of(document), score, by_file, named) for score, document in found]
+    ranked = [_ranked(passage, score, by_file, named) for score, passage in found]
     ranked.sort(key=lambda entry: -entry.score)
-    return ranked[:limit]
+    return _mixed(ranked)[:limit]
+
+
+def _mixed(ranked: Sequence[Ranked]) -> list[Ranked]:
+    """The same, but what a file has beyond its best few stands at the end: no file fills the list."""
+    seen: Counter[str] = Counter()
+    first: list[Ranked] = []
+    rest: list[Ranked] = []
+    for entry in ranked:
+        seen[entry.passage.file] += 1
+        (first if seen[entry.passage.file] <= _PER_FILE else rest).append(entry)
+    return first + rest
+
+
+def _missed(
+    clauses: tantivy.Query, index: WikiIndex, by_file: dict[str, float], present: set[str]
+) -> Iterator[tuple[float, Passage]]:
+    """The best passage of each file that is about the query as a whole although no passage of it stands out."""
+    best = sorted(by_file, key=lambda file: -by_file[file])[:_BEST_FILES]
+    for file in best:
+        if file not in present:
+            here = tantivy.Query.boost_query(index.passages.term("key", file), 0.0)
+            within = tantivy.Query.boolean_query([(tantivy.Occur.Must, here), (tantivy.Occur.Must, clauses)])
+            yield from ((score, passage_of(document)) for score, document in index.passages.search(within, 1))
 
 
 def _ranked(passage: Passage, score: float, by_file: dict[str, float], named: set[str]) -> Ranked:
