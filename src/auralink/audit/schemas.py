@@ -15,7 +15,7 @@ from auralink.core.ids import uuid7
 class Operation:
     """One row of `mcp_operation_logs`: filled in while the call goes its way, written once, when it ends.
 
-    The outcome is an internal error until something says otherwise."""
+    The outcome is an internal error until something says otherwise. `label` is the server's name in metrics and is not stored."""
 
     user_id: UUID
     operation: str
@@ -33,6 +33,7 @@ class Operation:
     trace_id: str | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
+    label: str = "unknown"
 
 
 class LogEntry(BaseModel):

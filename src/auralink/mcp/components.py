@@ -10,6 +10,7 @@ from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.connections import Connections
+from auralink.mcp.federation import Federation
 from auralink.mcp.limits import RateLimiter
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
@@ -29,6 +30,7 @@ class MCP:
     registry: Registry
     connections: Connections
     gateway: Gateway
+    federation: Federation
 
     async def open(self) -> None:
         """Fills the registry from the configuration and gets ready to serve."""
@@ -59,5 +61,5 @@ def build_mcp(
     connections = Connections(
         db, registry=registry, resolver=resolver, upstreams=upstreams, vault=vault, guard=guard, audit=audit
     )
-    gateway = Gateway(db, resolver, upstreams, RateLimiter(calls_per_minute), audit)
-    return MCP(config, resolver, upstreams, registry, connections, gateway)
+    gateway = Gateway(resolver, upstreams, RateLimiter(calls_per_minute), audit)
+    return MCP(config, resolver, upstreams, registry, connections, gateway, Federation(db, resolver, upstreams))

@@ -33,6 +33,11 @@ class Peer(Protocol):
         """What the client has declared, as in its `initialize` or `_meta`."""
         ...
 
+    @property
+    def answers_rounds(self) -> bool:
+        """Whether the client takes `input_required` and asks again by itself (2026-07-28)."""
+        ...
+
     async def notify(self, message: Message) -> None:
         """Passes a notification of the server on. A client that is gone is not an error."""
         ...
@@ -46,6 +51,7 @@ class Nobody:
     """The peer of a call that came through REST: nothing can be asked, and nobody listens."""
 
     capabilities: Mapping[str, Any] = {}
+    answers_rounds = False
 
     async def notify(self, message: Message) -> None:
         """Drops it."""

@@ -133,7 +133,7 @@ async def list_tools(
     q: Annotated[str | None, Query(max_length=200, description="words that name or description must contain")] = None,
 ) -> ToolPage:
     """Every tool of your connections, in the order of their names; `degraded` says which connections are missing and why."""
-    return await mcp.gateway.list_tools(principal, query=q)
+    return await mcp.federation.tools(principal, query=q)
 
 
 @router.post("/tools/{name}/call", response_model=ToolCallResponse)

@@ -8,8 +8,9 @@ audit      the outcome joins the current group commit; the answer leaves when th
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -19,15 +20,16 @@ from auralink.audit.group_commit import GroupCommit
 from auralink.audit.schemas import Operation
 from auralink.auth.principal import Principal, acting_as
 from auralink.core import telemetry
-from auralink.core.db import Database
 from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
 from auralink.core.logging import trace_id
-from auralink.mcp import naming, store
+from auralink.mcp import naming
 from auralink.mcp.errors import ToolDenied, ToolNotFound
 from auralink.mcp.limits import RateLimiter
+from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.resolve import ConnectionResolver
-from auralink.mcp.schemas import ConnectionRecord, Degraded, ToolAnswer, ToolPage, ToolView
+from auralink.mcp.rounds import request_with_input
+from auralink.mcp.schemas import ConnectionRecord, ToolAnswer
 from auralink.mcp.upstream.errors import UpstreamError, UpstreamRejected
 from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstreams import Upstreams
@@ -37,51 +39,48 @@ log = structlog.get_logger(__name__)
 FIRST_BACKOFF = 0.05
 """Seconds before the first retry; doubled for each further one."""
 METHOD_NOT_FOUND = -32601
+CUSTOM, UNKNOWN = "custom", "unknown"
+"""Labels of servers that users name, and of calls that reached none."""
 
 Arguments = Mapping[str, Any]
+NOTHING: Mapping[str, Any] = {}
 
 
 class Gateway:
-    """Calls and lists tools for a principal."""
+    """Carries a principal's calls to the servers of its connections."""
 
-    def __init__(
-        self, db: Database, resolver: ConnectionResolver, upstreams: Upstreams, limits: RateLimiter, audit: GroupCommit
-    ) -> None:
-        self._db = db
+    def __init__(self, resolver: ConnectionResolver, upstreams: Upstreams, limits: RateLimiter, audit: GroupCommit) -> None:
         self._resolver = resolver
         self._upstreams = upstreams
         self._limits = limits
         self._audit = audit
 
     async def call_tool(
-        self, principal: Principal, connection: str | UUID, tool: str, arguments: Arguments, *, source: str
+        self,
+        principal: Principal,
+        connection: str | UUID,
+        tool: str,
+        arguments: Arguments,
+        *,
+        source: str,
+        peer: Peer = NOBODY,
+        extras: Mapping[str, Any] = NOTHING,
     ) -> ToolAnswer:
         """Calls a tool on one of the principal's connections, named by name or id. `source` is the door: `rest`, `mcp`, …
 
-        The result is the server's own, also when it says `isError`.
+        `peer` is the client, which the server may inform and ask meanwhile; `extras` are further parameters that go through as
+        they are (`_meta`, `inputResponses`, `requestState`). The result is the server's own, also when it says `isError`.
 
         Raises:
             ConnectionNotFound, ToolNotFound, ToolDenied, RateLimited: refused before anything was sent.
             UpstreamError: the server failed, was too slow, or answered something that is not MCP.
             AuditUnavailable: done, but not recorded.
         """
-        started = time.perf_counter()
-        operation = Operation(principal.user_id, "tools/call", source, tool=tool, trace_id=trace_id.get() or None)
-        label = "unknown"
-        try:
+        async with self._recorded(principal, "tools/call", source, tool=tool) as operation:
             record = await self._resolver.resolve(principal, connection)
-            operation.connection_id, operation.server = record.id, record.server.name
-            label = record.server.label
-            result = await self._admitted_call(principal, record, operation, tool, arguments)
-        except AuralinkError as error:
-            operation.outcome, operation.error = error.code, error.message
-            error.extra.setdefault("log_id", str(operation.id))
-            raise
-        except asyncio.CancelledError:
-            operation.outcome, operation.error = "cancelled", "the caller went away before the answer"
-            raise
-        finally:
-            await self._finish(operation, label, started)
+            operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
+            params = {**extras, "name": tool, "arguments": dict(arguments)}
+            result = await self._admitted_call(principal, record, operation, params, peer)
         return ToolAnswer(result, operation.served_by or "", operation.cached, operation.duration_ms, operation.id)
 
     async def call_public_name(self, principal: Principal, name: str, arguments: Arguments, *, source: str) -> ToolAnswer:
@@ -89,38 +88,41 @@ class Gateway:
         connection, tool = naming.split(name) or (name, "")
         return await self.call_tool(principal, connection, tool, arguments, source=source)
 
-    async def list_tools(self, principal: Principal, *, query: str | None = None) -> ToolPage:
-        """Every tool of the principal's connections by public name; a server that fails costs its own entries only."""
-        async with self._db.tenant(principal) as connection:
-            records = [store.record_of(row) for row in await store.connections(connection)]
-        lists = await asyncio.gather(*(self._tools_of(principal, record) for record in records))
-        tools = sorted((tool for found, _ in lists for tool in found), key=lambda tool: tool.name)
-        if query:
-            tools = [tool for tool in tools if _matches(tool, query)]
-        return ToolPage(items=tools, next_cursor=None, degraded=[failed for _, failed in lists if failed is not None])
-
-    async def _tools_of(self, principal: Principal, record: ConnectionRecord) -> tuple[list[ToolView], Degraded | None]:
-        deadline = time.monotonic() + record.server.timeout
-        try:
+    async def relay(
+        self,
+        principal: Principal,
+        connection: str | UUID,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        source: str,
+        peer: Peer = NOBODY,
+    ) -> dict[str, Any]:
+        """Passes any other request (prompts, resources, completion, subscriptions) on to a connection's server, recorded like a
+        tool call. Raises as `call_tool`."""
+        async with self._recorded(principal, method, source) as operation:
+            record = await self._resolver.resolve(principal, connection)
+            operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
+            operation.served_by = record.server.served_by
+            await self._limits.check(principal, record.server)
+            deadline = time.monotonic() + record.server.timeout
             with acting_as(principal):
                 session = await self._upstreams.session(principal, record, deadline)
-                tools = await session.list_tools(deadline)
-        except AuralinkError as error:
-            return [], Degraded(connection_id=record.id, connection=record.name, code=error.code, message=error.message)
-        shown = (tool for name, tool in tools.items() if _allowed_by_operator(record, name))
-        return [_tool_view(record, tool) for tool in shown], None
+                result = await request_with_input(session, method, params, deadline, peer)
+            operation.outcome = "ok"
+        return result
 
     async def _admitted_call(
-        self, principal: Principal, record: ConnectionRecord, operation: Operation, tool: str, arguments: Arguments
+        self, principal: Principal, record: ConnectionRecord, operation: Operation, params: dict[str, Any], peer: Peer
     ) -> dict[str, Any]:
         deadline = time.monotonic() + record.server.timeout
         with acting_as(principal):
             session = await self._upstreams.session(principal, record, deadline)
-            name, definition = await _definition(session, record, tool, deadline)
-            operation.tool = name
+            name, definition = await _definition(session, record, params["name"], deadline)
+            operation.tool = params["name"] = name
             _check_policy(record, name)
             await self._limits.check(principal, record.server)
-            result = await self._call_upstream(principal, record, session, definition, arguments, deadline)
+            result = await self._call_upstream(principal, record, definition, params, deadline, peer)
         operation.served_by = record.server.served_by
         operation.outcome = "ok"
         if result.get("isError"):
@@ -132,17 +134,17 @@ class Gateway:
         self,
         principal: Principal,
         record: ConnectionRecord,
-        session: UpstreamSession,
         definition: Mapping[str, Any],
-        arguments: Arguments,
+        params: Mapping[str, Any],
         deadline: float,
+        peer: Peer,
     ) -> dict[str, Any]:
         """The call itself; repeated after a failure only if it was not sent or the tool says that repeating it is harmless."""
-        params = {"name": definition["name"], "arguments": dict(arguments)}
         backoff = FIRST_BACKOFF
         for retries_left in range(record.server.retry_attempts, -1, -1):
             try:
-                return await session.request("tools/call", params, deadline)
+                session = await self._upstreams.session(principal, record, deadline)
+                return await request_with_input(session, "tools/call", params, deadline, peer)
             except UpstreamRejected as error:
                 raise _tool_unknown_upstream(error, record, definition["name"]) from error
             except UpstreamError as error:
@@ -152,18 +154,40 @@ class Gateway:
                 log.info("retrying a tool call", server=record.server.name, tool=definition["name"], reason=error.code)
             await asyncio.sleep(backoff)
             backoff *= 2
-            session = await self._upstreams.session(principal, record, deadline)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _finish(self, operation: Operation, label: str, started: float) -> None:
-        operation.duration_ms = (time.perf_counter() - started) * 1000
-        known_tool = operation.tool if label not in ("custom", "unknown") and operation.outcome != "tool_not_found" else label
-        telemetry.mcp_operations.labels(label, known_tool, operation.outcome).inc()
-        telemetry.mcp_duration.labels(label).observe(operation.duration_ms / 1000)
-        if operation.outcome != "ok":
-            telemetry.mcp_errors.labels(label, operation.outcome).inc()
-        await self._audit.commit(operation)
-        log.debug("tool call", server=label, tool=operation.tool, outcome=operation.outcome)
+    @contextlib.asynccontextmanager
+    async def _recorded(
+        self, principal: Principal, method: str, source: str, *, tool: str | None = None
+    ) -> AsyncIterator[Operation]:
+        """Records an operation when the block ends, however it ends; what comes after the block waits for the commit."""
+        started = time.perf_counter()
+        operation = Operation(principal.user_id, method, source, tool=tool, trace_id=trace_id.get() or None)
+        try:
+            yield operation
+        except AuralinkError as error:
+            operation.outcome, operation.error = error.code, error.message
+            error.extra.setdefault("log_id", str(operation.id))
+            raise
+        except asyncio.CancelledError:
+            operation.outcome, operation.error = "cancelled", "the caller went away before the answer"
+            raise
+        finally:
+            operation.duration_ms = (time.perf_counter() - started) * 1000
+            _measure(operation)
+            await self._audit.commit(operation)
+
+
+def _measure(operation: Operation) -> None:
+    """Counts an operation; tools that users name, and that do not exist, share a label."""
+    label = operation.label
+    named = label not in (CUSTOM, UNKNOWN) and operation.outcome != "tool_not_found"
+    tool = (operation.tool or operation.operation) if named else label
+    telemetry.mcp_operations.labels(label, tool, operation.outcome).inc()
+    telemetry.mcp_duration.labels(label).observe(operation.duration_ms / 1000)
+    if operation.outcome != "ok":
+        telemetry.mcp_errors.labels(label, operation.outcome).inc()
+    log.debug("operation", server=label, method=operation.operation, tool=operation.tool, outcome=operation.outcome)
 
 
 async def _definition(
@@ -210,23 +234,3 @@ def _tool_unknown_upstream(error: UpstreamRejected, record: ConnectionRecord, to
 def _first_text(result: Mapping[str, Any]) -> str:
     texts = (block.get("text") for block in result.get("content") or () if isinstance(block, dict))
     return str(next((text for text in texts if text), "the tool reported an error without a text"))[:500]
-
-
-def _tool_view(record: ConnectionRecord, tool: Mapping[str, Any]) -> ToolView:
-    return ToolView(
-        name=naming.public_name(record.name, tool["name"]),
-        tool=tool["name"],
-        connection_id=record.id,
-        connection=record.name,
-        title=tool.get("title") or (tool.get("annotations") or {}).get("title"),
-        description=tool.get("description"),
-        input_schema=tool.get("inputSchema") or {},
-        output_schema=tool.get("outputSchema"),
-        annotations=tool.get("annotations") or {},
-        policy=record.policy.decide(tool["name"]),
-    )
-
-
-def _matches(tool: ToolView, query: str) -> bool:
-    text = f"{tool.name} {tool.title or ''} {tool.description or ''}".lower()
-    return all(word in text for word in query.lower().split())

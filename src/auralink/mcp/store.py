@@ -12,40 +12,23 @@ from psycopg.types.json import Jsonb
 from auralink.core.db import Connection
 from auralink.mcp.schemas import ConnectionPolicy, ConnectionRecord, Server
 
-SERVER_COLUMNS = (
-    "id, name, server_type, transport, endpoint, command, args, env, auth_type, timeout, retry_attempts, rate_limit, tools, "
-    "enabled, source"
-)
-
-UPSERT_CONFIGURED = """
-INSERT INTO auralink.mcp_servers (id, name, server_type, transport, endpoint, command, args, env, auth_type, timeout,
-                                  retry_attempts, rate_limit, tools, enabled, source)
-VALUES (%(id)s, %(name)s, %(server_type)s, %(transport)s, %(endpoint)s, %(command)s, %(args)s, %(env)s, %(auth_type)s, %(timeout)s,
-        %(retry_attempts)s, %(rate_limit)s, %(tools)s, %(enabled)s, 'config')
-ON CONFLICT (name) DO UPDATE SET (server_type, transport, endpoint, command, args, env, auth_type, timeout, retry_attempts,
-                                  rate_limit, tools, enabled, source, updated_at)
-    = (EXCLUDED.server_type, EXCLUDED.transport, EXCLUDED.endpoint, EXCLUDED.command, EXCLUDED.args, EXCLUDED.env,
-       EXCLUDED.auth_type, EXCLUDED.timeout, EXCLUDED.retry_attempts, EXCLUDED.rate_limit, EXCLUDED.tools, EXCLUDED.enabled,
-       'config', now())
-WHERE (mcp_servers.server_type, mcp_servers.transport, mcp_servers.endpoint, mcp_servers.command, mcp_servers.args,
-       mcp_servers.env, mcp_servers.auth_type, mcp_servers.timeout, mcp_servers.retry_attempts, mcp_servers.rate_limit,
-       mcp_servers.tools, mcp_servers.enabled, mcp_servers.source)
-    IS DISTINCT FROM
-      (EXCLUDED.server_type, EXCLUDED.transport, EXCLUDED.endpoint, EXCLUDED.command, EXCLUDED.args, EXCLUDED.env,
-       EXCLUDED.auth_type, EXCLUDED.timeout, EXCLUDED.retry_attempts, EXCLUDED.rate_limit, EXCLUDED.tools, EXCLUDED.enabled, 'config')
+SET_BY_FILE = ("server_type", "transport", "endpoint", "command", "args", "env", "auth_type", "timeout", "retry_attempts",
+               "rate_limit", "tools", "enabled", "source")  # fmt: skip
+"""The columns of a registry entry that the configuration file or an admin sets."""
+SERVER_COLUMNS = ", ".join(("id", "name", *SET_BY_FILE))
+INSERT_SERVER = f"""
+INSERT INTO auralink.mcp_servers ({SERVER_COLUMNS})
+VALUES ({", ".join(f"%({column})s" for column in ("id", "name", *SET_BY_FILE))})
+"""
+_NEW = ", ".join(f"EXCLUDED.{column}" for column in SET_BY_FILE)
+UPSERT_CONFIGURED = f"""{INSERT_SERVER}
+ON CONFLICT (name) DO UPDATE SET ({", ".join(SET_BY_FILE)}, updated_at) = ({_NEW}, now())
+WHERE ({", ".join(f"mcp_servers.{column}" for column in SET_BY_FILE)}) IS DISTINCT FROM ({_NEW})
 """
 
 DISABLE_UNCONFIGURED = (
     "UPDATE auralink.mcp_servers SET enabled = false WHERE source = 'config' AND enabled AND NOT name = ANY(%s)"
 )
-
-INSERT_SERVER = f"""
-INSERT INTO auralink.mcp_servers (id, name, server_type, transport, endpoint, command, args, env, auth_type, timeout,
-                                  retry_attempts, rate_limit, source)
-VALUES (%(id)s, %(name)s, %(server_type)s, %(transport)s, %(endpoint)s, %(command)s, %(args)s, %(env)s, %(auth_type)s, %(timeout)s,
-        %(retry_attempts)s, %(rate_limit)s, 'admin')
-RETURNING {SERVER_COLUMNS}
-"""
 
 CONNECTION = """
 SELECT c.id, c.user_id, c.name, c.server_type, c.endpoint, c.status, c.policy, c.encrypted_credentials, c.credential_version,
@@ -71,7 +54,8 @@ WHERE id = %s AND status <> 'disconnected' RETURNING id
 
 REPLACE_CREDENTIALS = """
 UPDATE auralink.user_mcp_connections
-SET encrypted_credentials = %s, credential_version = credential_version + 1, status = 'active', last_error = NULL, updated_at = now()
+SET encrypted_credentials = %s, credential_version = credential_version + 1, status = 'active', last_error = NULL,
+    updated_at = now()
 WHERE id = %s AND status <> 'disconnected' RETURNING id
 """
 
@@ -84,7 +68,7 @@ WHERE id = %(id)s AND status <> 'disconnected' AND (status, last_error) IS DISTI
 async def upsert_configured(connection: Connection, servers: Sequence[Mapping[str, Any]]) -> None:
     """Brings the registry in line with the configuration file; entries that the file no longer has are switched off."""
     for server in servers:
-        await connection.execute(UPSERT_CONFIGURED, {**server, **_json_fields(server)})
+        await connection.execute(UPSERT_CONFIGURED, _server_values(server, "config"))
     await connection.execute(DISABLE_UNCONFIGURED, [[server["name"] for server in servers]])
 
 
@@ -102,7 +86,8 @@ async def find_server(connection: Connection, server_type: str) -> DictRow | Non
 
 async def insert_server(connection: Connection, server: Mapping[str, Any]) -> DictRow:
     """Registers a server for an admin. Raises UniqueViolation for a name that is taken."""
-    row = await (await connection.execute(INSERT_SERVER, {**server, **_json_fields(server)})).fetchone()
+    query = f"{INSERT_SERVER} RETURNING {SERVER_COLUMNS}"
+    row = await (await connection.execute(query, _server_values(server, "admin"))).fetchone()
     assert row is not None
     return row
 
@@ -248,6 +233,7 @@ def record_of(row: DictRow) -> ConnectionRecord:
     )
 
 
-def _json_fields(server: Mapping[str, Any]) -> dict[str, Any]:
+def _server_values(server: Mapping[str, Any], source: str) -> dict[str, Any]:
     tools = server.get("tools")
-    return {"args": Jsonb(server["args"]), "env": Jsonb(server["env"]), "tools": None if tools is None else Jsonb(tools)}
+    json = {"args": Jsonb(server["args"]), "env": Jsonb(server["env"]), "tools": None if tools is None else Jsonb(tools)}
+    return {"enabled": True, **server, **json, "source": source}

@@ -1,16 +1,18 @@
 """What can go wrong between the gateway and an MCP server. Each names the server and says whether the call may have happened."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from auralink.core.errors import AuralinkError
 
 
 class UpstreamError(AuralinkError):
-    """A call to an MCP server failed; `sent` says whether the server may have seen it."""
+    """A call to an MCP server failed; `sent` says whether the server may have carried it out, `transient` whether the same call
+    may go better when it is made again."""
 
     code = "upstream_error"
     status = 502
     title = "The MCP server failed"
+    transient: ClassVar[bool] = True
 
     def __init__(self, message: str, *, sent: bool, **extra: Any) -> None:
         super().__init__(message, extra=extra)
@@ -51,6 +53,15 @@ class UpstreamAnswerTooLarge(UpstreamError):
 
     code = "upstream_answer_too_large"
     title = "The MCP server's answer is too large"
+    transient = False
+
+
+class UpstreamRedirects(UpstreamError):
+    """The server answers with a redirect, which is not followed: its credential is for the address that was connected."""
+
+    code = "upstream_redirects"
+    title = "The MCP server redirects"
+    transient = False
 
 
 class UpstreamUnauthorized(UpstreamError):
@@ -58,6 +69,7 @@ class UpstreamUnauthorized(UpstreamError):
 
     code = "upstream_unauthorized"
     title = "The MCP server refused the credential"
+    transient = False
 
 
 class UpstreamRejected(UpstreamError):
@@ -65,6 +77,7 @@ class UpstreamRejected(UpstreamError):
 
     code = "upstream_rejected"
     title = "The MCP server rejected the request"
+    transient = False
 
     def __init__(self, message: str, *, rpc_code: int, reason: str, data: Any = None) -> None:
         super().__init__(message, sent=True, rpc_code=rpc_code)
@@ -78,3 +91,4 @@ class SessionLost(UpstreamError):
 
     code = "upstream_session_lost"
     title = "The MCP server forgot the session"
+    transient = False

@@ -1,18 +1,15 @@
 """MCP over stdio: a child process that reads and writes one JSON-RPC message a line (spec: basic/transports, "stdio").
 
-The child leads a process group of its own, which is killed whole when the session ends. Only an admin registers a command.
+Only an admin registers a command. How the process is started and ended is in `child.py`.
 """
 
 import asyncio
-import contextlib
-import os
-import signal
-from collections import deque
 from collections.abc import Mapping, Sequence
 
 import orjson
 import structlog
 
+from auralink.mcp.upstream.child import LAST_WORDS, Child, LineTooLong, NotReading
 from auralink.mcp.upstream.errors import (
     UpstreamAnswerTooLarge,
     UpstreamClosed,
@@ -24,11 +21,9 @@ from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage
 
 log = structlog.get_logger(__name__)
 
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER")
-"""The environment that a child gets of ours; the rest comes from its registration. Our secrets stay here."""
-STDERR_LINES = 20
-GRACE = 2.0
-"""Seconds between closing a child's stdin, SIGTERM and SIGKILL."""
+MAX_UNREAD_BYTES = 4 * 1024 * 1024
+"""What may wait for a child that does not read; beyond it the child is taken for hung."""
+NOT_CANCELLABLE = frozenset({"initialize", "server/discover"})
 
 
 class StdioTransport:
@@ -37,37 +32,28 @@ class StdioTransport:
     def __init__(self, server: str, command: str, args: Sequence[str], env: Mapping[str, str]) -> None:
         self._server = server
         self._argv = (command, *args)
-        self._env = {name: os.environ[name] for name in INHERITED if name in os.environ} | dict(env)
+        self._env = env
         self.unsolicited: OnMessage | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
+        self._supervisor: asyncio.Task[None] | None = None
         self._pending: dict[int | str, asyncio.Future[Message]] = {}
         self._listeners: dict[int | str, OnMessage] = {}
-        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._tasks: list[asyncio.Task[None]] = []
         self._failure: UpstreamError | None = None
 
     async def start(self) -> None:
         """Starts the child. Raises `UpstreamUnreachable` when the command cannot be run."""
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                *self._argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                env=self._env,
-                start_new_session=True,
-                limit=MAX_ANSWER_BYTES,
-            )
+            self._child = await Child.start(self._argv, self._env, max_line=MAX_ANSWER_BYTES)
         except OSError as error:
             raise UpstreamUnreachable(
                 f"MCP server {self._server!r}: cannot start {self._argv[0]!r}: {error.strerror}", sent=False
             ) from error
-        self._tasks = [asyncio.create_task(self._read_stdout()), asyncio.create_task(self._read_stderr())]
+        self._supervisor = asyncio.create_task(self._supervise(self._child))
 
     @property
     def alive(self) -> bool:
         """Whether the child still runs and can be asked."""
-        return self._failure is None and self._process is not None and self._process.returncode is None
+        return self._failure is None and self._child is not None and self._child.running
 
     async def exchange(
         self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
@@ -82,90 +68,71 @@ class StdioTransport:
                 await self._write(message)
                 return await answer
         except TimeoutError as error:
-            await self._cancel(request_id)
+            self._cancel(message)
             raise UpstreamTimeout(
                 f"MCP server {self._server!r} did not answer {message['method']} within {timeout:.1f} s", sent=True
             ) from error
         except asyncio.CancelledError:
-            await self._cancel(request_id)
+            self._cancel(message)
             raise
         finally:
             self._pending.pop(request_id, None)
             self._listeners.pop(request_id, None)
+            answer.cancel()
 
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
-        async with asyncio.timeout(timeout):
-            await self._write(message)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._write(message)
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"MCP server {self._server!r} does not read its input", sent=True) from error
 
     def forget_session(self) -> None:
         """Nothing to do: the session is the process."""
 
     async def close(self) -> None:
-        """Ends the child: stdin closed, then SIGTERM, then SIGKILL to its whole process group."""
-        process = self._process
-        if process is None:
+        """Ends the child and whatever it has started; calls under way fail."""
+        if self._child is None or self._supervisor is None:
             return
         self._fail(UpstreamClosed(f"the session with MCP server {self._server!r} was closed", sent=True))
-        if process.stdin is not None:
-            process.stdin.close()
-        for signum in (None, signal.SIGTERM, signal.SIGKILL):
-            if signum is not None:
-                self._signal_group(signum)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), GRACE)
-                break
-        self._signal_group(signal.SIGKILL)
-        for task in self._tasks:
+        await self._child.end()
+        await asyncio.gather(self._supervisor, return_exceptions=True)
+
+    async def _supervise(self, child: Child) -> None:
+        """Reads until the child exits, closes its output or breaks the protocol; then it is killed and its calls fail."""
+        reading, exiting = asyncio.create_task(self._read(child)), asyncio.create_task(child.exited.wait())
+        await asyncio.wait({reading, exiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({exiting}, timeout=LAST_WORDS)
+        child.kill()
+        await asyncio.wait({reading, exiting}, timeout=LAST_WORDS)
+        await child.drain_stderr()
+        for task in (reading, exiting):
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(reading, exiting, return_exceptions=True)
+        self._fail(UpstreamClosed(f"MCP server {self._server!r} has ended{child.last_words()}", sent=True))
 
-    def _signal_group(self, signum: int) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signum)
-
-    async def _write(self, message: Message) -> None:
-        if not self.alive:
-            raise self._failure or UpstreamClosed(f"MCP server {self._server!r} has ended", sent=False)
-        assert self._process is not None
-        assert self._process.stdin is not None
+    async def _read(self, child: Child) -> None:
         try:
-            self._process.stdin.write(orjson.dumps(message) + b"\n")
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            raise UpstreamClosed(f"MCP server {self._server!r} has ended{self._last_words()}", sent=True) from error
+            async for line in child.lines():
+                await self._receive(child, line)
+        except LineTooLong:
+            limit = MAX_ANSWER_BYTES // 2**20
+            self._fail(UpstreamAnswerTooLarge(f"MCP server {self._server!r} wrote a line of more than {limit} MiB", sent=True))
+            child.kill()
 
-    async def _cancel(self, request_id: int | str) -> None:
-        params = {"requestId": request_id, "reason": "the caller no longer waits"}
-        with contextlib.suppress(UpstreamError, TimeoutError):
-            async with asyncio.timeout(1):
-                await self._write({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
-
-    async def _read_stdout(self) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        try:
-            async for line in self._process.stdout:
-                await self._receive(line)
-        except ValueError:
-            message = f"MCP server {self._server!r} wrote a line of more than {MAX_ANSWER_BYTES // 2**20} MiB"
-            self._fail(UpstreamAnswerTooLarge(message, sent=True))
-            self._signal_group(signal.SIGKILL)
-        await self._process.wait()
-        self._fail(UpstreamClosed(f"MCP server {self._server!r} has ended{self._last_words()}", sent=True))
-
-    async def _receive(self, line: bytes) -> None:
+    async def _receive(self, child: Child, line: bytes) -> None:
         try:
             message = orjson.loads(line)
         except orjson.JSONDecodeError:
-            self._stderr.append(line.decode("utf-8", "replace").rstrip())
+            child.note(line)
             return
         if not isinstance(message, dict):
             return
-        if "method" in message:
+        if isinstance(message.get("method"), str):
             await self._deliver(message)
             return
-        future = self._pending.get(message.get("id", ""))
+        request_id = message.get("id")
+        future = self._pending.get(request_id) if isinstance(request_id, int | str) else None
         if future is not None and not future.done():
             future.set_result(message)
 
@@ -176,19 +143,32 @@ class StdioTransport:
         if "id" in message:
             listeners = listeners[-1:]
         for listener in listeners or ([self.unsolicited] if self.unsolicited else []):
-            await listener(message)
+            try:
+                await listener(message)
+            except UpstreamError as error:
+                log.info("a message of a stdio server was not answered", server=self._server, reason=error.message)
 
-    async def _read_stderr(self) -> None:
-        assert self._process is not None
-        assert self._process.stderr is not None
-        while chunk := await self._process.stderr.read(65536):
-            self._stderr.extend(chunk.decode("utf-8", "replace").splitlines())
+    async def _write(self, message: Message) -> None:
+        if self._failure is not None:
+            raise UpstreamClosed(self._failure.message, sent=False)
+        if self._child is None or not self._child.running:
+            raise UpstreamClosed(f"MCP server {self._server!r} has ended", sent=False)
+        try:
+            await self._child.write(orjson.dumps(message) + b"\n", max_unread=MAX_UNREAD_BYTES)
+        except NotReading as error:
+            self._fail(UpstreamClosed(f"MCP server {self._server!r} does not read its input and was killed", sent=True))
+            self._child.kill()
+            raise UpstreamClosed(f"MCP server {self._server!r} does not read its input and was killed", sent=False) from error
+        except ConnectionError as error:
+            raise UpstreamClosed(f"MCP server {self._server!r} has ended{self._child.last_words()}", sent=True) from error
 
-    def _last_words(self) -> str:
-        assert self._process is not None
-        code = self._process.returncode
-        status = "" if code is None else f" with exit status {code}"
-        return f"{status}: {self._stderr[-1][:300]}" if self._stderr else status
+    def _cancel(self, request: Message) -> None:
+        """Tells the child that nobody waits any more, if it can be told at once."""
+        if self._child is None or request["method"] in NOT_CANCELLABLE:
+            return
+        params = {"requestId": request["id"], "reason": "the caller no longer waits"}
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+        self._child.write_if_reading(orjson.dumps(note) + b"\n")
 
     def _fail(self, error: UpstreamError) -> None:
         if self._failure is None:
@@ -196,4 +176,4 @@ class StdioTransport:
             log.info("stdio server ended", server=self._server, reason=error.message)
         for future in self._pending.values():
             if not future.done():
-                future.set_exception(self._failure)
+                future.set_exception(self._failure.twin())
