@@ -56,6 +56,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.up.set()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        self._captured_signals.clear()  # raised again, they would end the process before the lifespan and Postgres are closed
+
 
 async def _serve(app: FastAPI, listener: socket.socket, foundation: Foundation, when_serving: WhenServing | None) -> None:
     server = _Server(
