@@ -23,7 +23,12 @@ class Settings(BaseSettings):
     """The environment, typed. `.env.example` says in one line each why a variable exists."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", arbitrary_types_allowed=True, frozen=True
+        env_file=".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        arbitrary_types_allowed=True,
+        frozen=True,
     )
 
     auralink_mode: Literal["development", "production"] = "development"
@@ -82,11 +87,6 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(Path(part).expanduser() for part in value.split(":") if part)
         return value
-
-    @field_validator("auralink_data_dir", "jwt_jwks_url", "auralink_url", "otel_exporter_otlp_endpoint", mode="before")
-    @classmethod
-    def _empty_is_unset(cls, value: Any) -> Any:
-        return None if value == "" else value
 
     @property
     def embedded(self) -> bool:
