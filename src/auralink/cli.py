@@ -11,6 +11,7 @@ from uuid import UUID
 
 import orjson
 import typer
+from dotenv import load_dotenv
 from rich.console import Console
 from rich.table import Table
 
@@ -35,6 +36,7 @@ SHORT = timedelta(hours=1)
 
 def main() -> None:
     """Runs the command line; an error is one line on stderr and exit code 1."""
+    load_dotenv(".env")  # for what is read beside the settings: ${VAR} in the configuration, keys of hosted servers
     try:
         app()
     except (AuralinkError, ApiError, ServiceUnreachable) as error:
