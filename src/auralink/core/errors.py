@@ -5,7 +5,7 @@ which server, tool, model or run, and what to do next. Domains subclass it besid
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class AuralinkError(Exception):
@@ -20,6 +20,13 @@ class AuralinkError(Exception):
         self.message = message
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
+
+    def twin(self) -> Self:
+        """The same error as an object of its own: callers that wait for one thing each add what is theirs (`log_id`)."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__, headers=dict(self.headers), extra=dict(self.extra))
+        twin.__cause__ = self.__cause__
+        return twin
 
 
 class InvalidRequest(AuralinkError):

@@ -148,7 +148,7 @@ class Gateway:
             except UpstreamRejected as error:
                 raise _tool_unknown_upstream(error, record, definition["name"]) from error
             except UpstreamError as error:
-                may_repeat = not error.sent or _is_repeatable(definition)
+                may_repeat = error.transient and (not error.sent or _is_repeatable(definition))
                 if not retries_left or not may_repeat or time.monotonic() + backoff >= deadline:
                     raise
                 log.info("retrying a tool call", server=record.server.name, tool=definition["name"], reason=error.code)

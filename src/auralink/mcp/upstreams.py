@@ -11,8 +11,8 @@ from auralink.core.egress import EgressGuard
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.schemas import ConnectionRecord
-from auralink.mcp.upstream.errors import UpstreamError, UpstreamUnreachable
-from auralink.mcp.upstream.http import HeaderSource, HttpTransport
+from auralink.mcp.upstream.errors import UpstreamUnreachable
+from auralink.mcp.upstream.http import HeaderSource, HttpTransport, http_client
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.pool import SessionPool
 from auralink.mcp.upstream.session import UpstreamSession
@@ -38,8 +38,8 @@ class Upstreams:
 
     async def open(self) -> None:
         """Makes the two HTTP clients (one for servers of the registry, one for addresses that users give)."""
-        self._trusted = self._guard.session(trusted=True)
-        self._untrusted = self._guard.session(trusted=False)
+        self._trusted = http_client(self._guard, trusted=True)
+        self._untrusted = http_client(self._guard, trusted=False)
         await self._built_in.open()
         await self._pool.open()
 
@@ -73,7 +73,7 @@ class Upstreams:
             if isinstance(transport, StdioTransport):
                 await transport.start()
             await session.open(min(timeout, self._config.mcp_global.connection_timeout))
-        except UpstreamError:
+        except BaseException:
             await transport.close()
             raise
         return session

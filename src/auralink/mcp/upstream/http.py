@@ -12,22 +12,40 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import aiohttp
 import orjson
 
+from auralink.core.egress import EgressGuard
 from auralink.mcp.upstream.errors import (
     SessionLost,
     UpstreamAnswerTooLarge,
     UpstreamBadAnswer,
     UpstreamClosed,
+    UpstreamRedirects,
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage
+from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, message_of
 
 SESSION_ID = "Mcp-Session-Id"
+CONNECT_SECONDS = 10.0
+MAX_CONNECTIONS_TO_ONE_HOST = 256
+STREAM_END_SECONDS = 0.01
+"""How long the end of an event stream is awaited after the answer."""
+SHOWN = 300
+"""Characters of a server's own words in a message of ours."""
+BAD_REQUEST = 400
+SERVER_ERROR = -32000
+TOO_MANY_REQUESTS = 429
 BASE_HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
 
 HeaderSource = Callable[[], Mapping[str, str]]
 """Gives the headers that authenticate the call; asked for each request, so that a secret is opened only here."""
+
+
+def http_client(guard: EgressGuard, *, trusted: bool) -> aiohttp.ClientSession:
+    """The client that all sessions of one kind share. Connections are bounded for each server and not in all, so that a server
+    that hangs takes none from the others; no request follows a redirect."""
+    connector = guard.connector(trusted=trusted, limit=0, limit_per_host=MAX_CONNECTIONS_TO_ONE_HOST)
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
 
 class HttpTransport:
@@ -70,7 +88,9 @@ class HttpTransport:
         headers = {**self._credentials(), SESSION_ID: self.session_id}
         self.session_id = None
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._http.delete(self._endpoint, headers=headers, timeout=aiohttp.ClientTimeout(total=2)):
+            async with self._http.delete(
+                self._endpoint, headers=headers, timeout=aiohttp.ClientTimeout(total=2), allow_redirects=False
+            ):
                 pass
 
     @contextlib.asynccontextmanager
@@ -84,7 +104,7 @@ class HttpTransport:
                 self._endpoint,
                 data=orjson.dumps(message),
                 headers=all_headers,
-                timeout=aiohttp.ClientTimeout(total=timeout),
+                timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
                 self._check_status(response)
@@ -94,19 +114,26 @@ class HttpTransport:
             raise UpstreamUnreachable(
                 f"MCP server {self._server!r} at {self._endpoint} cannot be reached: {reason}", sent=False
             ) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise UpstreamTimeout(
+                f"MCP server {self._server!r} at {self._endpoint} did not take the connection", sent=False
+            ) from error
         except TimeoutError as error:
             raise UpstreamTimeout(
                 f"MCP server {self._server!r} did not answer {message.get('method', 'a response')} within {timeout:.1f} s",
-                sent=not isinstance(error, aiohttp.ConnectionTimeoutError),
+                sent=True,
             ) from error
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             raise UpstreamClosed(
                 f"MCP server {self._server!r} closed the connection before it had answered", sent=True
             ) from error
         except aiohttp.ClientError as error:
-            raise UpstreamBadAnswer(f"MCP server {self._server!r} did not answer in HTTP: {error}", sent=True) from error
+            raise UpstreamBadAnswer(
+                f"MCP server {self._server!r} did not answer in HTTP: {str(error)[:SHOWN]}", sent=True
+            ) from error
 
     def _check_status(self, response: aiohttp.ClientResponse) -> None:
+        """Refuses what its status alone settles; other errors may carry a JSON-RPC error, which says more."""
         status = response.status
         if status in (401, 403):
             raise UpstreamUnauthorized(
@@ -115,12 +142,13 @@ class HttpTransport:
                 sent=False,
             )
         if status == 404 and self.session_id is not None:
-            raise SessionLost(f"MCP server {self._server!r} no longer knows the session", sent=False)
+            raise self._session_lost()
         if 300 <= status < 400:
-            location = response.headers.get("Location", "elsewhere")
-            raise UpstreamBadAnswer(f"MCP server {self._server!r} redirects to {location}; connect with that address", sent=False)
-        if status >= 500:
-            raise UpstreamBadAnswer(f"MCP server {self._server!r} failed with HTTP {status}", sent=True)
+            location = response.headers.get("Location", "elsewhere")[:SHOWN]
+            raise UpstreamRedirects(f"MCP server {self._server!r} redirects to {location}; connect with that address", sent=False)
+
+    def _session_lost(self) -> SessionLost:
+        return SessionLost(f"MCP server {self._server!r} no longer knows the session", sent=False)
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         length = response.content_length
@@ -141,23 +169,20 @@ class HttpTransport:
         )
 
     def _parse(self, body: bytes | str) -> Message:
-        try:
-            message = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            message = None
-        if not isinstance(message, dict):
+        message = message_of(body)
+        if message is None:
             raise UpstreamBadAnswer(f"MCP server {self._server!r} answered something that is not a JSON-RPC message", sent=True)
         return message
 
     def _checked(self, body: bytes, request_id: int | str, status: int) -> Message:
         """The response in a JSON body. A body without an id is accepted only as an error: the server could not read ours."""
-        if status >= 400 and not body.lstrip().startswith(b"{"):
-            raise UpstreamBadAnswer(f"MCP server {self._server!r} answered HTTP {status}", sent=False)
-        message = self._parse(body)
-        if status >= 400 and "error" not in message:
-            raise UpstreamBadAnswer(f"MCP server {self._server!r} answered HTTP {status}", sent=False)
+        message = message_of(body) if status >= 400 else self._parse(body)
+        if message is None or (status >= 400 and "error" not in message):
+            raise UpstreamBadAnswer(f"MCP server {self._server!r} answered HTTP {status}", sent=status != TOO_MANY_REQUESTS)
         if message.get("id") != request_id and not ("error" in message and message.get("id") is None):
             raise UpstreamBadAnswer(f"MCP server {self._server!r} answered another request than ours", sent=True)
+        if status == BAD_REQUEST and self.session_id is not None and _is_about_session(message["error"]):
+            raise self._session_lost()
         return message
 
     async def _response_in_stream(
@@ -169,11 +194,19 @@ class HttpTransport:
                 if "method" not in message:
                     if message.get("id") != request_id:
                         raise UpstreamBadAnswer(f"MCP server {self._server!r} answered another request than ours", sent=True)
-                    response.close()
+                    await self._await_end(response)
                     return message
                 if on_message is not None:
                     await on_message(message)
         raise UpstreamClosed(f"MCP server {self._server!r} closed the stream before it had answered", sent=True)
+
+    async def _await_end(self, response: aiohttp.ClientResponse) -> None:
+        """Reads the end of a stream that has given its answer, so that its connection can be used again; else closes it."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(STREAM_END_SECONDS):
+                if not await response.content.read(1):
+                    return
+        response.close()
 
     async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[str]:
         """The data of each server-sent event (WHATWG HTML §9.2), comments and empty events left out."""
@@ -191,3 +224,10 @@ class HttpTransport:
                     data.clear()
                     if text:
                         yield text
+
+
+def _is_about_session(error: object) -> bool:
+    """Whether a 400 means a lost session: servers built on the TypeScript SDK's examples answer so instead of 404."""
+    if not isinstance(error, dict) or error.get("code") != SERVER_ERROR:
+        return False
+    return "session" in str(error.get("message", "")).lower()

@@ -11,8 +11,9 @@ from typing import Any
 
 import structlog
 
+from auralink.core.errors import AuralinkError
 from auralink.core.telemetry import mcp_sessions
-from auralink.mcp.upstream.errors import UpstreamError
+from auralink.mcp.upstream.errors import UpstreamClosed, UpstreamError
 from auralink.mcp.upstream.session import UpstreamSession
 
 log = structlog.get_logger(__name__)
@@ -41,6 +42,9 @@ class SessionPool:
         """Closes every session."""
         if self._reaper is not None:
             self._reaper.cancel()
+        opening = list(self._opening.values())
+        self._opening.clear()
+        await asyncio.gather(*opening, return_exceptions=True)
         for key in list(self._sessions):
             self.discard(key)
         await asyncio.gather(*self._closing, return_exceptions=True)
@@ -56,15 +60,27 @@ class SessionPool:
         if task is None:
             task = asyncio.create_task(self._open(key, opener))
             self._opening[key] = task
-            task.add_done_callback(lambda _: self._opening.pop(key, None))
-        return await asyncio.shield(task)
+            task.add_done_callback(lambda done: self._opened(key, done))
+        try:
+            return await asyncio.shield(task)
+        except AuralinkError as error:
+            raise error.twin() from error
 
     async def _open(self, key: Any, opener: Opener) -> UpstreamSession:
         self._make_room()
         session = await opener()
+        if self._opening.get(key) is not asyncio.current_task():
+            await _close(session)
+            raise UpstreamClosed(f"the connection to MCP server {session.server!r} was changed or closed meanwhile", sent=False)
         self._sessions[key] = session
         mcp_sessions.set(len(self._sessions))
         return session
+
+    def _opened(self, key: Any, task: "asyncio.Task[UpstreamSession]") -> None:
+        if self._opening.get(key) is task:
+            del self._opening[key]
+        if not task.cancelled():
+            task.exception()  # every caller may have gone away; then nobody else takes note of it
 
     def discard(self, key: Any) -> None:
         """Forgets the session of `key` and closes it in the background."""
@@ -76,7 +92,9 @@ class SessionPool:
             task.add_done_callback(self._closing.discard)
 
     def discard_matching(self, matches: Callable[[Any], bool]) -> None:
-        """Forgets every session whose key `matches`."""
+        """Forgets every session whose key `matches`, also one that is just being opened."""
+        for key in [key for key in self._opening if matches(key)]:
+            del self._opening[key]
         for key in [key for key in self._sessions if matches(key)]:
             self.discard(key)
 

@@ -17,7 +17,7 @@ from auralink.mcp.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage
+from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, message_of
 
 log = structlog.get_logger(__name__)
 
@@ -121,19 +121,12 @@ class StdioTransport:
             child.kill()
 
     async def _receive(self, child: Child, line: bytes) -> None:
-        try:
-            message = orjson.loads(line)
-        except orjson.JSONDecodeError:
+        message = message_of(line)
+        if message is None:
             child.note(line)
-            return
-        if not isinstance(message, dict):
-            return
-        if isinstance(message.get("method"), str):
+        elif "method" in message:
             await self._deliver(message)
-            return
-        request_id = message.get("id")
-        future = self._pending.get(request_id) if isinstance(request_id, int | str) else None
-        if future is not None and not future.done():
+        elif (future := self._pending.get(message.get("id") or "")) is not None and not future.done():
             future.set_result(message)
 
     async def _deliver(self, message: Message) -> None:

@@ -7,6 +7,8 @@ of what the gateway does not need to understand.
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+import orjson
+
 Message = dict[str, Any]
 OnMessage = Callable[[Message], Awaitable[None]]
 """Receives what the server sends while a request is under way: notifications and its own requests."""
@@ -40,3 +42,17 @@ class Transport(Protocol):
     async def close(self) -> None:
         """Ends the connection or process; requests under way fail with `UpstreamClosed`."""
         ...
+
+
+def message_of(data: bytes | str) -> Message | None:
+    """The JSON-RPC message in `data`, or None if it is not one: what is read from it later must have the right shape."""
+    try:
+        message = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("id"), int | str | None):
+        return None
+    if "method" in message:
+        is_call = isinstance(message["method"], str) and isinstance(message.get("params"), dict | None)
+        return message if is_call else None
+    return message if "result" in message or "error" in message else None
