@@ -18,7 +18,7 @@ from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.core.errors import AuralinkError
 from auralink.core.http import JSONBytes, RequestContext, install_error_handlers
-from auralink.core.migrate import all_migrations
+from auralink.core.migrate import required_migrations
 from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import PROJECT_ROOT, Settings
 from auralink.mcp import deepwiki as deepwiki_routes
@@ -98,7 +98,7 @@ async def _open_database(db: Database) -> None:
     """Opens the pool and refuses a database that does not keep tenants apart (P-RLS)."""
     await db.open()
     async with db.connection() as connection:
-        await check_schema(connection, {migration.name for migration in all_migrations()})
+        await check_schema(connection, required_migrations())
         await check_isolation(connection)
 
 

@@ -10,7 +10,7 @@ from auralink import __version__
 from auralink.auth.dependencies import Admin
 from auralink.core.db import Database, DatabaseUnavailable
 from auralink.core.http import JSONBytes
-from auralink.core.migrate import all_migrations
+from auralink.core.migrate import required_migrations
 from auralink.core.telemetry import render_metrics
 
 router = APIRouter(tags=["health"])
@@ -59,7 +59,7 @@ async def _database(db: Database) -> dict[str, Any]:
     except (psycopg.Error, DatabaseUnavailable) as error:
         return {"status": "unavailable", "reason": str(error).strip()}
     latency = round((time.perf_counter() - started) * 1000, 3)
-    missing = sorted({migration.name for migration in all_migrations()} - {row["name"] for row in rows})
+    missing = sorted(required_migrations() - {row["name"] for row in rows})
     if missing:
         return {"status": "unavailable", "reason": f"migrations are missing: {', '.join(missing)}"}
     return {"status": "ok", "latency_ms": latency, "migrations": len(rows)}

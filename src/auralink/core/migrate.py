@@ -57,6 +57,11 @@ def all_migrations() -> list[Migration]:
     return sorted((Migration(f.name, f.read_text("utf-8")) for f in files), key=lambda m: m.name)
 
 
+def required_migrations() -> set[str]:
+    """What the database must have before this code serves: all but the `post` ones, which wait until the old code has gone."""
+    return {migration.name for migration in all_migrations() if migration.phase == "pre"}
+
+
 def migrate(dsn: Secret, *, phase: Phase = "all", progress: Callable[[str], None] = lambda _: None) -> list[str]:
     """Applies what is missing, as the owner, and returns the names applied.
 

@@ -7,7 +7,7 @@
 -- without pg_trgm (contrib), and a tenant's search never wades through the postings of another.
 -- The hash must stay what it is for as long as rows are stored under it (so do hash partitions, which use the same function).
 CREATE FUNCTION auralink.memory_grams(tenant uuid, folded text, shortest integer) RETURNS bigint[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE COST 10000
 BEGIN ATOMIC
     SELECT array_agg(DISTINCT hashtextextended(gram, hashtextextended(tenant::text, 0)))
     FROM (
@@ -30,7 +30,8 @@ CREATE TABLE auralink.memory_entities (
     folded      text NOT NULL,                                     -- name, newline, type: lower-cased by the service
     created_at  timestamptz NOT NULL DEFAULT now(),
     search      tsvector GENERATED ALWAYS AS (to_tsvector('simple', folded)) STORED,
-    CONSTRAINT memory_entities_name UNIQUE NULLS NOT DISTINCT (user_id, name, agent_id)
+    CONSTRAINT memory_entities_name UNIQUE NULLS NOT DISTINCT (user_id, name, agent_id),
+    CONSTRAINT memory_entities_tenant UNIQUE (user_id, id)         -- for foreign keys, which see past row level security
 );
 CREATE INDEX memory_entities_grams ON auralink.memory_entities 
     USING gin (auralink.memory_grams(user_id, folded, 2)) WITH (gin_pending_list_limit = 512);
@@ -42,11 +43,12 @@ CREATE TABLE auralink.memory_observations (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     user_id    uuid NOT NULL DEFAULT auralink.current_user_id(),
     agent_id   uuid,
-    entity_id  bigint NOT NULL REFERENCES auralink.memory_entities (id) ON DELETE CASCADE,
+    entity_id  bigint NOT NULL,
     content    text NOT NULL CHECK (length(content) <= 100000),
     folded     text NOT NULL,                                      -- the entity's name, newline, content: lower-cased
     created_at timestamptz NOT NULL DEFAULT now(),
-    search     tsvector GENERATED ALWAYS AS (to_tsvector('simple', folded)) STORED
+    search     tsvector GENERATED ALWAYS AS (to_tsvector('simple', folded)) STORED,
+    FOREIGN KEY (user_id, entity_id) REFERENCES auralink.memory_entities (user_id, id) ON DELETE CASCADE
 );
 CREATE INDEX memory_observations_entity ON auralink.memory_observations (entity_id, id);
 CREATE INDEX memory_observations_user ON auralink.memory_observations (user_id);
@@ -75,40 +77,49 @@ GRANT SELECT, INSERT, DELETE ON auralink.memory_relations TO auralink_service;
 
 
 -- Which entities of the current tenant have a row like all of `patterns`, found by the `pieces` in it (two characters or more),
--- and how well it fits `phrase`; at most `max_rows` rows of each table are looked at. SECURITY DEFINER, because under row level security a GIN index is out of reach (its
--- operators are not leakproof); the tenant is bound here instead, and the caller reads what it shows through its own policies.
+-- and how well it fits `phrase`; at most `max_rows` rows of each table are looked at. Where a tenth of the tenant's observations
+-- match, reading them until there are enough is quicker than the index, which first collects every match.
+--
+-- SECURITY DEFINER, because under row level security a GIN index is out of reach (its operators are not leakproof); the tenant
+-- is bound here instead, and the caller reads what it shows through its own policies.
 CREATE FUNCTION auralink.memory_hits(agent uuid, phrase text, pieces text[], patterns text[], max_rows integer)
     RETURNS TABLE (entity_id bigint, fit real)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog
-BEGIN ATOMIC
-    WITH needle AS MATERIALIZED (
-        SELECT auralink.current_user_id() AS tenant,
-               plainto_tsquery('simple', phrase) AS query,
-               (SELECT array_agg(gram)
-                FROM unnest(pieces) AS piece,
-                     unnest(auralink.memory_grams(auralink.current_user_id(), piece, least(3, length(piece)))) AS gram) AS grams
-    ), entities AS (
-        SELECT e.id, e.folded, e.search
-        FROM auralink.memory_entities e
-        WHERE e.user_id = (SELECT tenant FROM needle) AND e.agent_id IS NOT DISTINCT FROM agent
-          AND auralink.memory_grams(e.user_id, e.folded, 2) @> (SELECT grams FROM needle) AND e.folded LIKE ALL (patterns)
-        LIMIT max_rows
-    ), observations AS (
-        SELECT o.entity_id, o.folded, o.search
-        FROM auralink.memory_observations o
-        WHERE o.user_id = (SELECT tenant FROM needle) AND o.agent_id IS NOT DISTINCT FROM agent
-          AND auralink.memory_grams(o.user_id, o.folded, 2) @> (SELECT grams FROM needle) AND o.folded LIKE ALL (patterns)
-        LIMIT max_rows
-    )
-    SELECT id,
-           CASE WHEN starts_with(folded, phrase || E'\n') THEN 4 WHEN strpos(folded, phrase) > 0 THEN 2 ELSE 0 END
-           + ts_rank_cd(search, (SELECT query FROM needle), 32)
-    FROM entities
-    UNION ALL
-    SELECT entity_id,
-           CASE WHEN strpos(folded, phrase) > 0 THEN 1 ELSE 0 END + ts_rank_cd(search, (SELECT query FROM needle), 32)
-    FROM observations;
-END;
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog AS $$
+#variable_conflict use_column
+DECLARE
+    tenant  uuid := auralink.current_user_id();
+    query   tsquery := plainto_tsquery('simple', phrase);
+    needle  bigint[];
+    matches bigint[];
+BEGIN
+    SELECT array_agg(gram) INTO needle
+    FROM unnest(pieces) AS piece, unnest(auralink.memory_grams(tenant, piece, least(3, length(piece)))) AS gram;
+
+    RETURN QUERY
+    SELECT id, (CASE WHEN starts_with(folded, phrase || E'\n') THEN 4 WHEN strpos(folded, phrase) > 0 THEN 2 ELSE 0 END
+                + ts_rank_cd(search, query, 32))::real
+    FROM auralink.memory_entities
+    WHERE user_id = tenant AND agent_id IS NOT DISTINCT FROM agent
+      AND auralink.memory_grams(user_id, folded, 2) @> needle AND folded LIKE ALL (patterns)
+    LIMIT max_rows;
+
+    IF (SELECT count(*) FROM (SELECT folded FROM auralink.memory_observations WHERE user_id = tenant LIMIT 500) AS sample
+        WHERE folded LIKE ALL (patterns)) >= 50
+    THEN
+        matches := ARRAY(SELECT id FROM auralink.memory_observations
+                         WHERE user_id = tenant AND agent_id IS NOT DISTINCT FROM agent AND folded LIKE ALL (patterns)
+                         LIMIT max_rows);
+    ELSE
+        matches := ARRAY(SELECT id FROM auralink.memory_observations
+                         WHERE user_id = tenant AND agent_id IS NOT DISTINCT FROM agent
+                           AND auralink.memory_grams(user_id, folded, 2) @> needle AND folded LIKE ALL (patterns)
+                         LIMIT max_rows);
+    END IF;
+    RETURN QUERY
+    SELECT o.entity_id, ((strpos(folded, phrase) > 0)::integer + ts_rank_cd(search, query, 32))::real
+    FROM auralink.memory_observations o
+    WHERE id = ANY (matches);
+END $$;
 GRANT CREATE ON SCHEMA auralink TO auralink_system;
 ALTER FUNCTION auralink.memory_hits(uuid, text, text[], text[], integer) OWNER TO auralink_system;
 REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
