@@ -63,15 +63,19 @@ class HttpTransport:
         self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
     ) -> Message:
         deadline = time.monotonic() + timeout
+        session_id = self.session_id
         async with self._post(message, headers, timeout) as response:
-            if session_id := response.headers.get(SESSION_ID):
-                self.session_id = session_id
+            if session_id is None and (given := response.headers.get(SESSION_ID)):
+                self.session_id = given
             if response.content_type == "text/event-stream":
                 return await self._response_in_stream(response, message["id"], on_message, deadline)
             body = await self._read(response)
             if not body and response.status == 202:
                 raise UpstreamBadAnswer(f"MCP server {self._server!r} acknowledged a request without answering it", sent=True)
-            return self._checked(body, message["id"], response.status)
+            answer = self._checked(body, message["id"], response.status)
+        if response.status == BAD_REQUEST and session_id is not None and _is_about_session(answer["error"]):
+            raise self._session_lost()
+        return answer
 
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
         async with self._post(message, headers, timeout) as response:
@@ -97,8 +101,9 @@ class HttpTransport:
     async def _post(self, message: Message, headers: Mapping[str, str], timeout: float) -> AsyncIterator[aiohttp.ClientResponse]:
         """Sends one message; every failure of the connection comes out as an error of ours, with whether it was sent."""
         all_headers = {**BASE_HEADERS, **headers, **self._credentials()}
-        if self.session_id:
-            all_headers[SESSION_ID] = self.session_id
+        session_id = self.session_id
+        if session_id is not None:
+            all_headers[SESSION_ID] = session_id
         try:
             async with self._http.post(
                 self._endpoint,
@@ -107,7 +112,7 @@ class HttpTransport:
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
             ) as response:
-                self._check_status(response)
+                self._check_status(response, session_id)
                 yield response
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
@@ -132,7 +137,7 @@ class HttpTransport:
                 f"MCP server {self._server!r} did not answer in HTTP: {str(error)[:SHOWN]}", sent=True
             ) from error
 
-    def _check_status(self, response: aiohttp.ClientResponse) -> None:
+    def _check_status(self, response: aiohttp.ClientResponse, session_id: str | None) -> None:
         """Refuses what its status alone settles; other errors may carry a JSON-RPC error, which says more."""
         status = response.status
         if status in (401, 403):
@@ -141,7 +146,7 @@ class HttpTransport:
                 "PUT /api/v1/mcp/connections/{id}/credentials",
                 sent=False,
             )
-        if status == 404 and self.session_id is not None:
+        if status == 404 and session_id is not None:
             raise self._session_lost()
         if 300 <= status < 400:
             location = response.headers.get("Location", "elsewhere")[:SHOWN]
@@ -181,8 +186,6 @@ class HttpTransport:
             raise UpstreamBadAnswer(f"MCP server {self._server!r} answered HTTP {status}", sent=status != TOO_MANY_REQUESTS)
         if message.get("id") != request_id and not ("error" in message and message.get("id") is None):
             raise UpstreamBadAnswer(f"MCP server {self._server!r} answered another request than ours", sent=True)
-        if status == BAD_REQUEST and self.session_id is not None and _is_about_session(message["error"]):
-            raise self._session_lost()
         return message
 
     async def _response_in_stream(

@@ -52,7 +52,7 @@ class SessionPool:
     async def get(self, key: Any, opener: Opener) -> UpstreamSession:
         """The session of `key`, opened by `opener` if there is none. Raises what the opener raises."""
         session = self._sessions.get(key)
-        if session is not None and getattr(session.transport, "alive", True):
+        if session is not None and session.usable and getattr(session.transport, "alive", True):
             return session
         if session is not None:
             self.discard(key)

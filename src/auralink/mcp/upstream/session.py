@@ -8,7 +8,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -34,7 +34,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 from auralink import __version__
 from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.upstream.conversation import Conversation
-from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected
+from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
 from auralink.mcp.upstream.transport import Message, Transport
 
 CLIENT_INFO = {"name": "auralink", "version": __version__}
@@ -82,8 +82,10 @@ class UpstreamSession:
         self.capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
         self.last_used = time.monotonic()
+        self.on_lists_changed: Callable[[], None] = lambda: None
         self._listings: dict[Kind, Listing] = {}
         self._list_locks: dict[Kind, asyncio.Lock] = {kind: asyncio.Lock() for kind in LIST_METHODS}
+        self.usable = True
         self._reopening = asyncio.Lock()
         self._generation = 0
         self._ids = itertools.count(1)
@@ -99,7 +101,7 @@ class UpstreamSession:
         self.transport.unsolicited = self._unsolicited
         self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
         try:
-            result = await self._request("server/discover", {}, deadline)
+            result = await self._request("server/discover", {}, time.monotonic() + timeout / 2)
         except UpstreamRejected as error:
             supported = (error.data or {}).get("supported", []) if isinstance(error.data, dict) else []
             if (
@@ -109,7 +111,7 @@ class UpstreamSession:
             ):
                 raise
             await self._initialize(deadline)
-        except UpstreamBadAnswer:
+        except (UpstreamBadAnswer, UpstreamTimeout):
             await self._initialize(deadline)
         else:
             if LATEST_MODERN_VERSION not in result.get("supportedVersions", ()):
@@ -147,15 +149,28 @@ class UpstreamSession:
             UpstreamError: anything else that kept it from answering.
         """
         self.last_used = time.monotonic()
+        if self._reopening.locked():
+            async with self._reopening:
+                pass
         generation = self._generation
         try:
             return await self._request(method, params, deadline, peer)
-        except SessionLost:
-            async with self._reopening:
-                if self._generation == generation:
-                    self.transport.forget_session()
-                    await self.open(deadline - time.monotonic())
+        except SessionLost as lost:
+            await self._reopen(generation, deadline, lost)
             return await self._request(method, params, deadline, peer)
+
+    async def _reopen(self, lost_generation: int, deadline: float, lost: SessionLost) -> None:
+        """Opens the session again, unless another call has done so meanwhile. If that fails the session is of no more use."""
+        async with self._reopening:
+            if not self.usable:
+                raise lost
+            if self._generation != lost_generation:
+                return
+            self.transport.forget_session()
+            self.forget_lists()
+            self.usable = False
+            await self.open(deadline - time.monotonic())
+            self.usable = True
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, deadline: float) -> None:
         """Sends a notification."""
@@ -184,6 +199,7 @@ class UpstreamSession:
     def forget_lists(self) -> None:
         """Drops the lists: the server says that they have changed."""
         self._listings.clear()
+        self.on_lists_changed()
 
     async def _read_list(self, kind: Kind, deadline: float) -> dict[str, dict[str, Any]]:
         items, ttl = await self._all_pages(kind, deadline)
