@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI
 from mcp.server.mcpserver import MCPServer
+from starlette.routing import Route
 
 from auralink import __version__, health
 from auralink.audit import routes as audit_routes
@@ -23,8 +25,10 @@ from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import PROJECT_ROOT, Settings
 from auralink.mcp import deepwiki as deepwiki_routes
 from auralink.mcp import routes as mcp_routes
-from auralink.mcp.components import build_mcp
+from auralink.mcp.components import MCP, build_mcp
 from auralink.mcp.config import MCPConfig
+from auralink.mcp.downstream.endpoint import LOOPBACK_NAMES, McpEndpoint
+from auralink.mcp.downstream.methods import Methods
 from auralink.servers.deepwiki.server import build_server as build_deepwiki
 from auralink.servers.deepwiki.wiki import Wiki
 from auralink.vault.service import Vault
@@ -75,9 +79,27 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     app.state.verifier, app.state.db, app.state.mcp = verifier, db, mcp
     for router in (health.router, audit_routes.router, mcp_routes.router, deepwiki_routes.router):
         app.include_router(router)
+    _add_mcp_endpoint(app, mcp, verifier, settings, foundation)
     install_error_handlers(app)
     app.add_middleware(RequestContext, max_body_bytes=settings.max_body_bytes)
     return app
+
+
+def _add_mcp_endpoint(app: FastAPI, mcp: MCP, verifier: TokenVerifier, settings: Settings, foundation: Foundation) -> None:
+    """`/mcp` for all of a user's servers and `/mcp/<connection>` for one, as plain ASGI."""
+    methods = Methods(mcp.gateway, mcp.federation)
+    hosts = allowed_hosts(settings)
+    endpoint = McpEndpoint(verifier, methods, mcp.announcer, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
+    app.router.routes.append(Route("/mcp", endpoint, include_in_schema=False))
+    app.router.routes.append(Route("/mcp/{connection}", endpoint, include_in_schema=False))
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str] | None:
+    """The host names that the MCP endpoint answers for; None, any, where the operator listens on the network and names none."""
+    named = {urlsplit(settings.auralink_url).hostname or ""} if settings.auralink_url else set()
+    if settings.auralink_host in LOOPBACK_NAMES:
+        return frozenset(LOOPBACK_NAMES | named)
+    return frozenset(named) or None
 
 
 def build_wiki(settings: Settings, data_dir: Path, guard: EgressGuard) -> Wiki:

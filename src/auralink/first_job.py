@@ -68,6 +68,7 @@ def _print_answer(console: Console, answer: dict[str, Any], seconds: float) -> N
 
 def _print_addresses(console: Console, url: str, token: Secret) -> None:
     console.print(f"[bold]API docs[/bold]      {url}/docs")
+    console.print(f"[bold]MCP endpoint[/bold]  {url}/mcp")
     console.print(f"[bold]Token[/bold]         (user {DEMO_USER}, 7 days)")
     console.print(token.reveal(), markup=False, highlight=False, soft_wrap=True)
     console.print(f"\nTry it:  curl -H 'Authorization: Bearer <token>' {url}/api/v1/mcp/tools", soft_wrap=True)

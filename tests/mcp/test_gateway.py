@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from tests.service import API, connected, running_service, unique
 
 from auralink.core.secret import Secret
 from auralink.vault.crypto import KeyRing
+from tests.service import API, connected, running_service, unique
 
 
 @pytest.mark.promise("P-ONEPATH")

@@ -10,6 +10,7 @@ from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.connections import Connections
+from auralink.mcp.downstream.announcer import Announcer
 from auralink.mcp.federation import Federation
 from auralink.mcp.limits import RateLimiter
 from auralink.mcp.registry import Registry
@@ -31,6 +32,7 @@ class MCP:
     connections: Connections
     gateway: Gateway
     federation: Federation
+    announcer: Announcer
 
     async def open(self) -> None:
         """Fills the registry from the configuration and gets ready to serve."""
@@ -55,11 +57,13 @@ def build_mcp(
     calls_per_minute: int,
 ) -> MCP:
     """Wires the domain. `calls_per_minute` is the limit of one user over all servers."""
-    resolver = ConnectionResolver(db)
-    upstreams = Upstreams(config, guard, vault, InProcessServers(built_in))
+    announcer = Announcer()
+    resolver = ConnectionResolver(db, announcer.lists_changed)
+    upstreams = Upstreams(config, guard, vault, InProcessServers(built_in), announcer.lists_changed)
     registry = Registry(db, guard)
     connections = Connections(
         db, registry=registry, resolver=resolver, upstreams=upstreams, vault=vault, guard=guard, audit=audit
     )
     gateway = Gateway(resolver, upstreams, RateLimiter(calls_per_minute), audit)
-    return MCP(config, resolver, upstreams, registry, connections, gateway, Federation(db, resolver, upstreams))
+    federation = Federation(db, resolver, upstreams)
+    return MCP(config, resolver, upstreams, registry, connections, gateway, federation, announcer)

@@ -6,6 +6,7 @@ is empty and bypassed, since a change could be missed.
 
 import asyncio
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import psycopg
@@ -29,8 +30,10 @@ CHANNEL = "auralink_changed"
 class ConnectionResolver:
     """Loads connections under the principal's row level security and remembers them."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, announce: Callable[[UUID | None], None] = lambda _: None) -> None:
+        """`announce` is told whose connections have changed (None: anybody's)."""
         self._db = db
+        self._announce = announce
         self._entries: dict[tuple[UUID, str | UUID], tuple[float, ConnectionRecord]] = {}
         self._listening = False
         self._listener: asyncio.Task[None] | None = None
@@ -98,8 +101,9 @@ class ConnectionResolver:
             await connection.execute(f"LISTEN {CHANNEL}")
             self._listening = True
             async for notice in connection.notifies():
-                table, _, row_id = notice.payload.partition(":")
+                table, row_id, *user_id = notice.payload.split(":")
                 if table == "user_mcp_connections":
                     self.forget(UUID(row_id))
                 else:
                     self._entries.clear()
+                self._announce(UUID(user_id[0]) if user_id else None)

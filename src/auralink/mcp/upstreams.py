@@ -1,6 +1,7 @@
 """Sessions for connections: which transport a connection's server needs, with its credential opened here and nowhere else."""
 
 import time
+from collections.abc import Callable
 from uuid import UUID
 
 import aiohttp
@@ -22,16 +23,21 @@ from auralink.vault.service import Vault
 
 CREDENTIAL_PLACE = {"table": "user_mcp_connections", "field": "encrypted_credentials"}
 API_KEY_HEADER = "X-API-Key"
+Announce = Callable[[UUID | None], None]
+"""Is told whose lists have changed."""
 
 
 class Upstreams:
     """Opens, keeps and closes the sessions of all connections."""
 
-    def __init__(self, config: MCPConfig, guard: EgressGuard, vault: Vault, built_in: InProcessServers) -> None:
+    def __init__(
+        self, config: MCPConfig, guard: EgressGuard, vault: Vault, built_in: InProcessServers, announce: Announce
+    ) -> None:
         self._config = config
         self._guard = guard
         self._vault = vault
         self._built_in = built_in
+        self._announce = announce
         self._pool = SessionPool(config.mcp_global.max_connections)
         self._trusted: aiohttp.ClientSession | None = None
         self._untrusted: aiohttp.ClientSession | None = None
@@ -61,7 +67,9 @@ class Upstreams:
 
         async def opener() -> UpstreamSession:
             credentials = await self._credentials(principal, record)
-            return await self.open_session(record, credentials, deadline - time.monotonic())
+            session = await self.open_session(record, credentials, deadline - time.monotonic())
+            session.on_lists_changed = lambda: self._announce(record.user_id)
+            return session
 
         return await self._pool.get(key, opener)
 

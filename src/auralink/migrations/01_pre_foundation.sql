@@ -83,7 +83,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON auralink.user_mcp_connections TO auralin
 CREATE FUNCTION auralink.announce_change() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    PERFORM pg_notify('auralink_changed', TG_TABLE_NAME || ':' || coalesce(NEW.id, OLD.id));
+    PERFORM pg_notify('auralink_changed', concat_ws(':', TG_TABLE_NAME, coalesce(NEW.id, OLD.id),
+                                                    coalesce(to_jsonb(NEW), to_jsonb(OLD)) ->> 'user_id'));
     RETURN NULL;
 END $$;
 CREATE TRIGGER announce_change AFTER INSERT OR UPDATE OR DELETE ON auralink.mcp_servers

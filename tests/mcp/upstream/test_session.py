@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from tests.mcp.upstream.conftest import Listener, OpenSession, soon
-from tests.upstreams import faults, raw, sdk
 
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
+from tests.mcp.upstream.conftest import Listener, OpenSession, soon
+from tests.upstreams import faults, raw, sdk
 
 REVISIONS = (None, "2025-11-25", "2025-06-18", "2025-03-26")
 

@@ -1,0 +1,166 @@
+"""The ASGI application at `/mcp` and `/mcp/<connection>`: who asks, for what view, in which era."""
+
+import asyncio
+from collections.abc import Collection
+from urllib.parse import urlsplit
+
+import orjson
+from mcp_types import INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from auralink.auth.dependencies import bearer_token
+from auralink.auth.errors import Unauthenticated
+from auralink.auth.principal import Principal
+from auralink.auth.tokens import TokenVerifier
+from auralink.core.errors import AuralinkError, Forbidden
+from auralink.core.http import problem_of
+from auralink.mcp.downstream.announcer import Announcer
+from auralink.mcp.downstream.errors import RpcError
+from auralink.mcp.downstream.legacy import LegacyEra
+from auralink.mcp.downstream.methods import Methods
+from auralink.mcp.downstream.modern import Body, ModernEra
+from auralink.mcp.downstream.reply import Reply, SlowReader
+from auralink.mcp.downstream.signed import Signer
+from auralink.mcp.federation import View
+
+BODY_SECONDS = 10.0
+"""How long a client may take to send its body."""
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+METADATA_PATH = "/.well-known/oauth-protected-resource"
+
+
+class HostRefused(Forbidden):
+    """The request names a host, or comes from a web page, that is not this service's (DNS rebinding)."""
+
+    code = "host_refused"
+    title = "Host refused"
+
+
+class McpEndpoint:
+    """Authenticates a request and hands it to its era."""
+
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        methods: Methods,
+        announcer: Announcer,
+        key: bytes,
+        *,
+        allowed_hosts: Collection[str] | None,
+    ) -> None:
+        """`key` signs session ids and request states; `allowed_hosts` are the names that `Host` may have (None: any)."""
+        self._verifier = verifier
+        self._allowed_hosts = None if allowed_hosts is None else frozenset(allowed_hosts)
+        signer = Signer(key)
+        self._modern = ModernEra(methods, signer, announcer)
+        self._legacy = LegacyEra(methods, signer, announcer)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        http = HttpRequest(scope, receive)
+        try:
+            self._check_host(http)
+            principal = await self._verifier.verify(bearer_token(http.headers))
+            await self._dispatch(http, receive, send, principal, _view_of(http))
+        except Unauthenticated as error:
+            metadata = f"{_origin(http)}{METADATA_PATH}{scope['path']}"
+            error.headers["WWW-Authenticate"] += f', resource_metadata="{metadata}"'
+            await problem_of(error, scope["path"])(scope, receive, send)
+        except AuralinkError as error:
+            await problem_of(error, scope["path"])(scope, receive, send)
+        except RpcError as error:
+            await Reply(send).finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
+        except (SlowReader, ClientDisconnect):
+            return
+
+    async def _dispatch(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View) -> None:
+        modern = http.headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS
+        if http.method == "POST":
+            body = await _body(http)
+            if modern or _has_envelope(body):
+                await self._post_modern(http, receive, send, principal, view, body)
+            else:
+                await self._legacy.answer(http, receive, send, principal, view, body)
+        elif http.method == "GET" and not modern:
+            await self._legacy.stream(http, receive, send, principal)
+        elif http.method == "DELETE" and not modern:
+            await self._legacy.end(http, send, principal)
+        else:
+            allowed = "POST" if modern else "GET, POST, DELETE"
+            await Response(status_code=405, headers={"Allow": allowed})(http.scope, receive, send)
+
+    async def _post_modern(
+        self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body
+    ) -> None:
+        if "method" not in body:
+            raise RpcError(INVALID_REQUEST, "a client of this revision sends requests and notifications, no responses")
+        if "id" not in body:
+            await Reply(send).accepted()
+            return
+        await self._modern.answer(http, receive, send, principal, view, body)
+
+    def _check_host(self, http: HttpRequest) -> None:
+        """Refuses what a web page on another site makes a browser send (spec: basic/transports, "Security warning")."""
+        host = _host_name(http.headers.get("host", ""))
+        if self._allowed_hosts is not None and host not in self._allowed_hosts:
+            raise HostRefused(f"this service does not answer for the host {host!r}")
+        origin = http.headers.get("origin")
+        if origin is None:
+            return
+        name = urlsplit(origin).hostname
+        if name != host and not {name, host} <= LOOPBACK_NAMES:
+            raise HostRefused(f"a page of {origin!r} may not use this service")
+
+
+async def _body(http: HttpRequest) -> Body:
+    """The JSON-RPC message of a POST. Raises `RpcError`."""
+    accept = http.headers.get("accept", "")
+    if "*/*" not in accept and ("application/json" not in accept or "text/event-stream" not in accept):
+        raise RpcError(INVALID_REQUEST, "Accept must name application/json and text/event-stream", status=406)
+    if not http.headers.get("content-type", "").lower().startswith("application/json"):
+        raise RpcError(INVALID_REQUEST, "Content-Type must be application/json", status=415)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            raw = await http.body()
+    except TimeoutError:
+        raise RpcError(INVALID_REQUEST, f"the body did not arrive within {BODY_SECONDS:.0f} s", status=408) from None
+    try:
+        message = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise RpcError(PARSE_ERROR, "the body is not JSON") from None
+    if not _is_message(message):
+        raise RpcError(INVALID_REQUEST, "the body must be one JSON-RPC 2.0 request, notification or response")
+    body: Body = message
+    return body
+
+
+def _is_message(message: object) -> bool:
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        return False
+    if "id" in message and (isinstance(message["id"], bool) or not isinstance(message["id"], str | int)):
+        return False
+    if "method" in message:
+        return isinstance(message["method"], str) and isinstance(message.get("params", {}), dict)
+    return "id" in message and ("result" in message or "error" in message)
+
+
+def _has_envelope(body: Body) -> bool:
+    meta = (body.get("params") or {}).get("_meta")
+    return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
+
+
+def _view_of(http: HttpRequest) -> View:
+    tools = http.query_params.get("tools")
+    names = frozenset(name for name in tools.split(",") if name) if tools is not None else None
+    return View(http.path_params.get("connection"), names)
+
+
+def _host_name(host: str) -> str:
+    return urlsplit(f"//{host}").hostname or ""
+
+
+def _origin(http: HttpRequest) -> str:
+    return f"{http.url.scheme}://{http.headers.get('host', '')}"

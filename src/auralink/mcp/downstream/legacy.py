@@ -1,0 +1,228 @@
+"""Revisions 2025-03-26 to 2025-11-25: `initialize`, a session id, and requests from server to client.
+
+The session id is signed, not stored: it says who opened the session and what the client can do, so any replica serves it. What
+lives in one process is what waits there: a call that can be cancelled, a question that the client has yet to answer.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from mcp_types import INVALID_REQUEST
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
+from starlette.requests import Request as HttpRequest
+from starlette.types import Receive, Send
+
+from auralink.auth.principal import Principal
+from auralink.mcp.downstream.announcer import Announcer
+from auralink.mcp.downstream.errors import RpcError
+from auralink.mcp.downstream.exchange import ClientGone, first_of
+from auralink.mcp.downstream.methods import Methods, Request
+from auralink.mcp.downstream.reply import Reply
+from auralink.mcp.downstream.signed import Signer
+from auralink.mcp.federation import View
+from auralink.mcp.peer import PeerRefused
+from auralink.mcp.upstream.transport import Message
+
+SESSION_ID = "mcp-session-id"
+SUPPORTED_VERSIONS = HANDSHAKE_PROTOCOL_VERSIONS[1:]
+ANSWER_SECONDS = 900.0
+"""How long a client has to answer a question."""
+MAX_ENDED = 100_000
+Body = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a session id says."""
+
+    key: str
+    capabilities: Mapping[str, Any]
+
+
+class LegacyPeer:
+    """The client of one call, asked and told on the call's own event stream."""
+
+    answers_rounds = False
+    _ids = itertools.count(1)
+
+    def __init__(self, reply: Reply, session: Session, waiting: "dict[tuple[str, Any], asyncio.Future[Message]]") -> None:
+        self.capabilities = session.capabilities
+        self._reply = reply
+        self._session = session
+        self._waiting = waiting
+
+    async def notify(self, message: Message) -> None:
+        """Passes a notification on."""
+        await self._reply.event(message)
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Sends the client a request and waits for the response that it posts."""
+        request_id = f"auralink-{next(self._ids)}"
+        key = (self._session.key, request_id)
+        answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = answer
+        try:
+            await self._reply.event({"jsonrpc": "2.0", "id": request_id, "method": method, "params": dict(params)})
+            async with asyncio.timeout(ANSWER_SECONDS):
+                message = await answer
+        except TimeoutError:
+            raise PeerRefused(f"the client did not answer {method} within {ANSWER_SECONDS:.0f} s") from None
+        finally:
+            self._waiting.pop(key, None)
+        if "error" in message:
+            error = message["error"] if isinstance(message["error"], dict) else {}
+            raise PeerRefused(str(error.get("message", "")), code=error.get("code", INVALID_REQUEST), data=error.get("data"))
+        result = message.get("result")
+        return result if isinstance(result, dict) else {}
+
+
+class LegacyEra:
+    """Answers POST, GET and DELETE of the handshake revisions."""
+
+    def __init__(self, methods: Methods, signer: Signer, announcer: Announcer) -> None:
+        self._methods = methods
+        self._signer = signer
+        self._announcer = announcer
+        self._running: dict[tuple[str, Any], asyncio.Task[dict[str, Any]]] = {}
+        self._waiting: dict[tuple[str, Any], asyncio.Future[Message]] = {}
+        self._ended: dict[str, None] = {}
+
+    async def answer(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body) -> None:
+        """Answers one POST: a request, a notification, or the response to a request of ours."""
+        if body.get("method") == "initialize":
+            await self._initialize(send, principal, view, body)
+            return
+        reply = Reply(send)
+        try:
+            session = self._session(http, principal)
+        except RpcError as error:
+            await reply.finish({"jsonrpc": "2.0", "id": body.get("id"), "error": error.error}, error.status or 400)
+            return
+        if "method" not in body:
+            await self._take_response(reply, session, body)
+        elif "id" not in body:
+            self._take_notification(session, body)
+            await reply.accepted()
+        else:
+            await self._answer_request(reply, receive, principal, view, session, body)
+
+    async def stream(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal) -> None:
+        """GET: announcements to the session's client, until it goes."""
+        reply = Reply(send)
+        try:
+            self._session(http, principal)
+        except RpcError as error:
+            await reply.finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
+            return
+        with self._announcer.listening(principal.user_id) as queue:
+            await reply.keep_alive()
+            while (method := await self._next(reply, receive, queue)) is not None:
+                await reply.event({"jsonrpc": "2.0", "method": method})
+        if not reply.finished:
+            await reply.end()
+
+    async def end(self, http: HttpRequest, send: Send, principal: Principal) -> None:
+        """DELETE: the session's calls in this process are cancelled, and its id is no longer taken here."""
+        reply = Reply(send)
+        try:
+            session = self._session(http, principal)
+        except RpcError as error:
+            await reply.finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
+            return
+        self._ended[session.key] = None
+        if len(self._ended) > MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        for key in [key for key in self._running if key[0] == session.key]:
+            self._running[key].cancel()
+        await reply.finish({})
+
+    async def _next(self, reply: Reply, receive: Receive, queue: "asyncio.Queue[str | None]") -> str | None:
+        getting = asyncio.ensure_future(queue.get())
+        try:
+            await first_of(reply, receive, getting)
+        except ClientGone:
+            return None
+        finally:
+            getting.cancel()
+        return getting.result()
+
+    async def _initialize(self, send: Send, principal: Principal, view: View, body: Body) -> None:
+        params = body.get("params") or {}
+        requested = params.get("protocolVersion")
+        version = requested if requested in SUPPORTED_VERSIONS else LATEST_HANDSHAKE_VERSION
+        capabilities = params.get("capabilities")
+        document = {"k": uuid4().hex, "c": capabilities if isinstance(capabilities, dict) else {}}
+        token = self._signer.sign(principal.user_id, document)
+        try:
+            result = {"protocolVersion": version, **await self._methods.describe(principal, view)}
+        except RpcError as error:
+            await Reply(send).finish({"jsonrpc": "2.0", "id": body.get("id"), "error": error.error})
+            return
+        reply = Reply(send, [(SESSION_ID.encode(), token.encode())])
+        await reply.finish({"jsonrpc": "2.0", "id": body.get("id"), "result": result})
+
+    def _session(self, http: HttpRequest, principal: Principal) -> Session:
+        """The session of a request. Raises `RpcError` with status 400 or 404."""
+        token = http.headers.get(SESSION_ID)
+        if token is None:
+            raise RpcError(INVALID_REQUEST, "the request has no Mcp-Session-Id; send initialize first", status=400)
+        document = self._signer.read(principal.user_id, token)
+        if not isinstance(document, dict) or document.get("k") in self._ended:
+            raise RpcError(INVALID_REQUEST, "there is no such session (any more); send initialize again", status=404)
+        given = http.headers.get("mcp-protocol-version")
+        if given is not None and given not in SUPPORTED_VERSIONS:
+            supported = ", ".join(SUPPORTED_VERSIONS)
+            raise RpcError(INVALID_REQUEST, f"Unsupported protocol version {given!r}; supported: {supported}", status=400)
+        return Session(document["k"], document["c"])
+
+    async def _answer_request(
+        self, reply: Reply, receive: Receive, principal: Principal, view: View, session: Session, body: Body
+    ) -> None:
+        params = body.get("params")
+        request = Request(
+            principal, view, body["method"], params if isinstance(params, dict) else {}, LegacyPeer(reply, session, self._waiting)
+        )
+        task = asyncio.create_task(self._methods.carry_out(request))
+        key = (session.key, body["id"])
+        self._running[key] = task
+        task.add_done_callback(lambda _: self._running.pop(key, None))
+        try:
+            await first_of(reply, receive, task)
+            answer = {"result": task.result()}
+        except ClientGone:
+            task.add_done_callback(_look_at)
+            return
+        except RpcError as error:
+            answer = {"error": error.error}
+        except asyncio.CancelledError:
+            if not task.cancelled():
+                raise
+            await reply.end() if reply.streaming else await reply.accepted()
+            return
+        await reply.finish({"jsonrpc": "2.0", "id": body["id"], **answer})
+
+    def _take_notification(self, session: Session, body: Body) -> None:
+        if body["method"] != "notifications/cancelled":
+            return
+        running = self._running.get((session.key, (body.get("params") or {}).get("requestId")))
+        if running is not None:
+            running.cancel()
+
+    async def _take_response(self, reply: Reply, session: Session, body: Body) -> None:
+        waiting = self._waiting.get((session.key, body.get("id")))
+        if waiting is not None and not waiting.done():
+            waiting.set_result(body)
+            await reply.accepted()
+            return
+        error = {"code": INVALID_REQUEST, "message": "nothing waits for this response here; if a call hangs, make it again"}
+        await reply.finish({"jsonrpc": "2.0", "id": body.get("id"), "error": error}, 404)
+
+
+def _look_at(task: "asyncio.Task[dict[str, Any]]") -> None:
+    """Takes the outcome of a call whose client has gone; it is in the operation log."""
+    if not task.cancelled():
+        task.exception()

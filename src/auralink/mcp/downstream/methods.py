@@ -1,0 +1,162 @@
+"""What each MCP method means at the gateway. The same for both eras; era-specific fields are added around it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
+
+from auralink import __version__
+from auralink.auth.principal import Principal
+from auralink.core.errors import AuralinkError
+from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
+from auralink.mcp.federation import Federation, Listing, View
+from auralink.mcp.peer import Peer
+from auralink.mcp.service import Gateway
+from auralink.mcp.upstream.session import LIST_METHODS, Kind
+
+SOURCE = "mcp"
+SERVER_INFO = {"name": "auralink", "title": "AuraLink", "version": __version__}
+CAPABILITIES: dict[str, Any] = {
+    "tools": {"listChanged": True},
+    "prompts": {"listChanged": True},
+    "resources": {"listChanged": True, "subscribe": True},
+    "completions": {},
+    "logging": {},
+}
+INSTRUCTIONS = (
+    "All MCP servers that you have connected, as one. Tools and prompts are named <connection>__<name>, resources "
+    "auralink://<connection>/<uri>. A list's _meta says which servers are missing and why."
+)
+DEGRADED_META = "auralink/degraded"
+KIND_OF_METHOD: Mapping[str, Kind] = {method: kind for kind, method in LIST_METHODS.items()}
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request of a client, ready to be carried out."""
+
+    principal: Principal
+    view: View
+    method: str
+    params: Mapping[str, Any]
+    peer: Peer
+
+    def text(self, name: str) -> str:
+        """A parameter that must be a string. Raises `RpcError`."""
+        value = self.params.get(name)
+        if not isinstance(value, str):
+            raise RpcError(INVALID_PARAMS, f"{self.method} needs the parameter {name!r}, a string")
+        return value
+
+
+class Methods:
+    """Carries requests out against the federation."""
+
+    def __init__(self, gateway: Gateway, federation: Federation) -> None:
+        self._gateway = gateway
+        self._federation = federation
+        self._handlers: Mapping[str, Callable[[Request], Awaitable[Result]]] = {
+            "ping": _pong,
+            "tools/call": self._call_tool,
+            "prompts/get": self._get_prompt,
+            "resources/read": self._with_resource,
+            "resources/subscribe": self._with_resource,
+            "resources/unsubscribe": self._with_resource,
+            "completion/complete": self._complete,
+            "logging/setLevel": self._set_level,
+            **dict.fromkeys(KIND_OF_METHOD, self._list),
+        }
+
+    async def carry_out(self, request: Request) -> Result:
+        """The result of a request.
+
+        Raises:
+            RpcError: the request is answered with an error.
+        """
+        handler = self._handlers.get(request.method)
+        if handler is None:
+            raise RpcError(METHOD_NOT_FOUND, f"there is no method {request.method!r} here")
+        try:
+            return await handler(request)
+        except AuralinkError as error:
+            raise rpc_error_of(error) from error
+
+    async def describe(self, principal: Principal, view: View) -> Result:
+        """Capabilities, instructions and server info: the upstream's own for a view of one connection."""
+        if not view.connection:
+            return {"capabilities": CAPABILITIES, "instructions": INSTRUCTIONS, "serverInfo": SERVER_INFO}
+        try:
+            [record] = await self._federation.records(principal, view)
+            session = await self._federation.session(principal, record)
+        except AuralinkError as error:
+            raise rpc_error_of(error) from error
+        described: Result = {"capabilities": session.capabilities, "serverInfo": session.server_info or SERVER_INFO}
+        return {**described, "instructions": session.instructions} if session.instructions else described
+
+    async def _list(self, request: Request) -> Result:
+        kind = KIND_OF_METHOD[request.method]
+        listing = await self._federation.listing(request.principal, kind, request.view)
+        result: Result = {kind: [entry.item for entry in listing.entries]}
+        return {**result, "_meta": {DEGRADED_META: _degraded(listing)}} if listing.degraded else result
+
+    async def _call_tool(self, request: Request) -> Result:
+        arguments = request.params.get("arguments") or {}
+        if not isinstance(arguments, dict):
+            raise RpcError(INVALID_PARAMS, "tools/call needs 'arguments' to be an object")
+        extras = {name: value for name, value in request.params.items() if name not in ("name", "arguments")}
+        try:
+            connection, tool = request.view.route(request.text("name"))
+            answer = await self._gateway.call_tool(
+                request.principal, connection, tool, arguments, source=SOURCE, peer=request.peer, extras=extras
+            )
+        except AuralinkError as error:
+            return tool_result_of(error)
+        return answer.result
+
+    async def _get_prompt(self, request: Request) -> Result:
+        connection, own = request.view.route(request.text("name"))
+        own = await self._own_prompt(request, connection, own)
+        return await self._relay(request, connection, {**request.params, "name": own})
+
+    async def _with_resource(self, request: Request) -> Result:
+        connection, uri = request.view.route_uri(request.text("uri"))
+        return await self._relay(request, connection, {**request.params, "uri": uri})
+
+    async def _complete(self, request: Request) -> Result:
+        reference = request.params.get("ref")
+        if not isinstance(reference, dict):
+            raise RpcError(INVALID_PARAMS, "completion/complete needs the parameter 'ref', an object")
+        if reference.get("type") == "ref/prompt":
+            connection, own = request.view.route(str(reference.get("name")))
+            reference = {**reference, "name": await self._own_prompt(request, connection, own)}
+        else:
+            connection, own = request.view.route_uri(str(reference.get("uri")))
+            reference = {**reference, "uri": own}
+        return await self._relay(request, connection, {**request.params, "ref": reference})
+
+    async def _set_level(self, request: Request) -> Result:
+        """For one connection its server is told; for all of them the level is the client's own affair."""
+        if request.view.connection:
+            return await self._relay(request, request.view.connection, request.params)
+        return {}
+
+    async def _own_prompt(self, request: Request, connection: str, name: str) -> str:
+        """A prompt's own name where the public one is a shortened form of it."""
+        if request.view.connection:
+            return name
+        listing = await self._federation.listing(request.principal, "prompts", View(connection))
+        wanted = View().public_name
+        return next((entry.own for entry in listing.entries if wanted(entry.record, entry.own) == f"{connection}__{name}"), name)
+
+    async def _relay(self, request: Request, connection: str, params: Mapping[str, Any]) -> Result:
+        return await self._gateway.relay(request.principal, connection, request.method, params, source=SOURCE, peer=request.peer)
+
+
+async def _pong(_request: Request) -> Result:
+    return {}
+
+
+def _degraded(listing: Listing) -> list[Result]:
+    return [missing.model_dump(mode="json") for missing in listing.degraded]
