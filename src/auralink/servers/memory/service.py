@@ -33,7 +33,7 @@ from auralink.servers.memory.schemas import (
 
 MAX_FOUND = 100
 """Entities that a search shows; each comes with all of its observations."""
-MAX_ROWS = 1000
+MAX_ROWS = 500
 """Rows of each table that a search ranks; with more, which of them are ranked is chance."""
 MAX_DISTANCE = 0.5
 """Cosine distance up to which an observation counts as being about the query."""

@@ -19,6 +19,10 @@ LOCK = """
 SELECT pg_advisory_xact_lock(hashtextextended(concat('auralink.memory', auralink.current_user_id(), %s::uuid), 0))
 """
 
+GRAPH = "(SELECT coalesce(%s::uuid, auralink.current_user_id()))"
+GRAPH_OF_AGENT = "(SELECT coalesce(%(agent)s::uuid, auralink.current_user_id()))"
+"""The graph of the agent of this parameter, or the user's own; as a subselect, it is looked up once and not per row."""
+
 INSERT_ENTITIES = """
 INSERT INTO auralink.memory_entities (agent_id, name, entity_type, folded)
 SELECT %(agent)s, name, entity_type, folded
@@ -51,18 +55,18 @@ OBSERVATIONS_OF = """
 SELECT entity_id, content FROM auralink.memory_observations WHERE entity_id = ANY(%s) AND content = ANY(%s)
 """
 
-ENTITY_IDS = """
-SELECT id, name FROM auralink.memory_entities WHERE name = ANY(%s) AND agent_id IS NOT DISTINCT FROM %s ORDER BY id
+ENTITY_IDS = f"""
+SELECT id, name FROM auralink.memory_entities WHERE name = ANY(%s) AND graph_id = {GRAPH} ORDER BY id
 """
 
-DELETE_ENTITIES = "DELETE FROM auralink.memory_entities WHERE name = ANY(%s) AND agent_id IS NOT DISTINCT FROM %s"
+DELETE_ENTITIES = f"DELETE FROM auralink.memory_entities WHERE name = ANY(%s) AND graph_id = {GRAPH}"
 
-DELETE_RELATIONS_OF = """
+DELETE_RELATIONS_OF = f"""
 DELETE FROM auralink.memory_relations
-WHERE (from_name = ANY(%(names)s) OR to_name = ANY(%(names)s)) AND agent_id IS NOT DISTINCT FROM %(agent)s
+WHERE (from_name = ANY(%(names)s) OR to_name = ANY(%(names)s)) AND graph_id = {GRAPH_OF_AGENT}
 """
 
-DELETE_RELATIONS = "DELETE FROM auralink.memory_relations WHERE digest = ANY(%s) AND agent_id IS NOT DISTINCT FROM %s"
+DELETE_RELATIONS = f"DELETE FROM auralink.memory_relations WHERE digest = ANY(%s) AND graph_id = {GRAPH}"
 
 DELETE_OBSERVATIONS = """
 DELETE FROM auralink.memory_observations o
@@ -76,38 +80,42 @@ SELECT e.id, e.name, e.entity_type,
 FROM auralink.memory_entities e
 """
 
-ALL_ENTITIES = f"{ENTITIES} WHERE e.agent_id IS NOT DISTINCT FROM %s ORDER BY e.id"
+ALL_ENTITIES = f"{ENTITIES} WHERE e.graph_id = {GRAPH} ORDER BY e.id"
 ENTITIES_BY_ID = f"{ENTITIES} WHERE e.id = ANY(%s)"
-ENTITIES_BY_NAME = f"{ENTITIES} WHERE e.name = ANY(%s) AND e.agent_id IS NOT DISTINCT FROM %s ORDER BY e.id"
+ENTITIES_BY_NAME = f"{ENTITIES} WHERE e.name = ANY(%s) AND e.graph_id = {GRAPH} ORDER BY e.id"
 
-ALL_RELATIONS = """
-SELECT from_name, to_name, relation_type FROM auralink.memory_relations WHERE agent_id IS NOT DISTINCT FROM %s ORDER BY id
+ALL_RELATIONS = f"""
+SELECT from_name, to_name, relation_type FROM auralink.memory_relations WHERE graph_id = {GRAPH} ORDER BY id
 """
 
-RELATIONS_OF = """
-SELECT from_name, to_name, relation_type FROM auralink.memory_relations
-WHERE (from_name = ANY(%(names)s) OR to_name = ANY(%(names)s)) AND agent_id IS NOT DISTINCT FROM %(agent)s
+RELATIONS_OF = f"""
+WITH wanted AS (SELECT unnest(%(names)s::text[]) AS name)
+SELECT id, from_name, to_name, relation_type
+FROM auralink.memory_relations JOIN wanted ON from_name = name WHERE graph_id = {GRAPH_OF_AGENT}
+UNION
+SELECT id, from_name, to_name, relation_type
+FROM auralink.memory_relations JOIN wanted ON to_name = name WHERE graph_id = {GRAPH_OF_AGENT}
 ORDER BY id
 """
 
-HITS = """
-SELECT entity_id FROM auralink.memory_hits(%(agent)s, %(phrase)s, %(pieces)s, %(patterns)s, %(rows)s)
+HITS = f"""
+SELECT entity_id FROM auralink.memory_hits({GRAPH_OF_AGENT}, %(phrase)s, %(pieces)s, %(patterns)s, %(rows)s)
 GROUP BY entity_id ORDER BY max(fit) DESC, count(*) DESC, entity_id LIMIT %(entities)s
 """
 
-HITS_OF_ANY = """
+HITS_OF_ANY = f"""
 SELECT entity_id FROM unnest(%(pieces)s::text[], %(patterns)s::text[]) AS word (piece, pattern),
-     LATERAL auralink.memory_hits(%(agent)s, piece, ARRAY[piece], ARRAY[pattern], %(rows)s)
+     LATERAL auralink.memory_hits({GRAPH_OF_AGENT}, piece, ARRAY[piece], ARRAY[pattern], %(rows)s)
 GROUP BY entity_id ORDER BY count(DISTINCT piece) DESC, max(fit) DESC, entity_id LIMIT %(entities)s
 """
 
-HITS_WITHOUT_INDEX = """
+HITS_WITHOUT_INDEX = f"""
 SELECT id AS entity_id FROM (
     (SELECT e.id FROM auralink.memory_entities e
-     WHERE e.agent_id IS NOT DISTINCT FROM %(agent)s AND strpos(e.folded, %(phrase)s) > 0 LIMIT %(rows)s)
+     WHERE e.graph_id = {GRAPH_OF_AGENT} AND strpos(e.folded, %(phrase)s) > 0 LIMIT %(rows)s)
     UNION
     (SELECT o.entity_id FROM auralink.memory_observations o
-     WHERE o.agent_id IS NOT DISTINCT FROM %(agent)s AND strpos(o.folded, %(phrase)s) > 0 LIMIT %(rows)s)
+     WHERE o.graph_id = {GRAPH_OF_AGENT} AND strpos(o.folded, %(phrase)s) > 0 LIMIT %(rows)s)
 ) AS found ORDER BY id LIMIT %(entities)s
 """
 
@@ -121,11 +129,11 @@ UPDATE auralink.memory_observations o SET embedding = given.embedding::public.ve
 FROM unnest(%s::bigint[], %s::text[]) AS given (id, embedding) WHERE o.id = given.id
 """
 
-NEAREST = """
+NEAREST = f"""
 SELECT entity_id FROM (
     SELECT entity_id, embedding OPERATOR(public.<=>) %(vector)s::public.vector AS distance
     FROM auralink.memory_observations
-    WHERE agent_id IS NOT DISTINCT FROM %(agent)s AND embedding_model = %(model)s
+    WHERE graph_id = {GRAPH_OF_AGENT} AND embedding_model = %(model)s
     ORDER BY 2 LIMIT %(rows)s
 ) AS near WHERE distance < %(distance)s GROUP BY entity_id ORDER BY min(distance), entity_id
 """
