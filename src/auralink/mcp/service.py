@@ -126,7 +126,7 @@ class Gateway:
         operation.served_by = record.server.served_by
         operation.outcome = "ok"
         if result.get("isError"):
-            operation.outcome, operation.error = "tool_error", _first_text(result)
+            operation.outcome, operation.error = "tool_error", session.redactor.text(_first_text(result))[:500]
         operation.response_bytes = len(dumps(result))
         return result
 
@@ -233,4 +233,4 @@ def _tool_unknown_upstream(error: UpstreamRejected, record: ConnectionRecord, to
 
 def _first_text(result: Mapping[str, Any]) -> str:
     texts = (block.get("text") for block in result.get("content") or () if isinstance(block, dict))
-    return str(next((text for text in texts if text), "the tool reported an error without a text"))[:500]
+    return str(next((text for text in texts if text), "the tool reported an error without a text"))

@@ -16,6 +16,7 @@ from auralink.mcp.upstream.errors import UpstreamUnreachable
 from auralink.mcp.upstream.http import HeaderSource, HttpTransport, http_client
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.pool import SessionPool
+from auralink.mcp.upstream.redaction import Redactor
 from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstream.stdio import StdioTransport
 from auralink.mcp.upstream.transport import Transport
@@ -76,7 +77,7 @@ class Upstreams:
     async def open_session(self, record: ConnectionRecord, credentials: Secret | None, timeout: float) -> UpstreamSession:
         """A new session that no pool knows; the caller closes it."""
         transport = self._transport(record, credentials)
-        session = UpstreamSession(transport, record.server.name)
+        session = UpstreamSession(transport, record.server.name, Redactor(self._secrets(record, credentials)))
         try:
             if isinstance(transport, StdioTransport):
                 await transport.start()
@@ -111,15 +112,25 @@ class Upstreams:
 
     def _header_source(self, record: ConnectionRecord, credentials: Secret | None) -> HeaderSource:
         """The authenticating headers: the user's credential, else the operator's key for a server of the registry."""
-        server = record.server
-        secret = _secret_value(credentials) if credentials is not None else None
-        if secret is None and server.id is not None and self._config.is_server_enabled(server.name):
-            secret = self._config.get_api_key(server.name)
+        server, secret = record.server, self._secret(record, credentials)
         if secret is None or server.auth_type == "none":
             return dict
         if server.auth_type == "api_key":
             return lambda: {API_KEY_HEADER: secret.reveal()}
         return lambda: {"Authorization": f"Bearer {secret.reveal()}"}
+
+    def _secret(self, record: ConnectionRecord, credentials: Secret | None) -> Secret | None:
+        """What opens the server: the user's credential, else the operator's key for a server of the configuration."""
+        if credentials is not None:
+            return _secret_value(credentials)
+        server = record.server
+        is_configured = server.id is not None and self._config.is_server_enabled(server.name)
+        return self._config.get_api_key(server.name) if is_configured else None
+
+    def _secrets(self, record: ConnectionRecord, credentials: Secret | None) -> list[Secret]:
+        """What only the server may hear: the credential, and the environment that an operator gives a child."""
+        secret = self._secret(record, credentials)
+        return [*([] if secret is None else [secret]), *(Secret(value) for value in record.server.env.values())]
 
 
 def _secret_value(credentials: Secret) -> Secret:

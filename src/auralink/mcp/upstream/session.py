@@ -35,6 +35,7 @@ from auralink import __version__
 from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.upstream.conversation import Conversation
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
+from auralink.mcp.upstream.redaction import NOTHING_TO_HIDE, Redactor
 from auralink.mcp.upstream.transport import Message, Transport
 
 CLIENT_INFO = {"name": "auralink", "version": __version__}
@@ -61,6 +62,9 @@ CAPABILITY_OF_LIST: Mapping[Kind, str] = {
 }
 KEY_OF_ITEM: Mapping[Kind, str] = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
 
+CONTENT_METHODS = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
+"""Their results are the user's and stay as they are; every other answer is cleaned of the connection's secrets."""
+
 
 @dataclass(slots=True)
 class Listing:
@@ -73,9 +77,10 @@ class Listing:
 class UpstreamSession:
     """What is agreed with one server: revision, capabilities, and the lists that it gave."""
 
-    def __init__(self, transport: Transport, server: str) -> None:
+    def __init__(self, transport: Transport, server: str, redactor: Redactor = NOTHING_TO_HIDE) -> None:
         self.transport = transport
         self.server = server
+        self.redactor = redactor
         self.protocol_version = LATEST_MODERN_VERSION
         self.modern = True
         self.server_info: dict[str, Any] = {}
@@ -235,7 +240,13 @@ class UpstreamSession:
             "params": self._with_meta(params, peer),
         }
         conversation = Conversation(self, peer, message, deadline)
-        response = await conversation.exchange()
+        try:
+            response = await conversation.exchange()
+        except UpstreamError as failure:
+            self.redactor.clean(failure)
+            raise
+        if "error" in response or method not in CONTENT_METHODS:
+            response = self.redactor.data(response)
         if (error := response.get("error")) is not None:
             raise self._rejected(method, error)
         result = response.get("result")

@@ -1,0 +1,127 @@
+"""`auralink` as a process of its own: what `make run` starts, with its log in a file, to be killed at will."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from auralink.auth.tokens import issue_token
+from auralink.core.secret import Secret
+from tests.service import JWT_SECRET
+
+COMMAND = (sys.executable, "-c", "from auralink.cli import main; main()")
+PATIENCE = 30.0
+
+
+def environment(data_dir: Path, **variables: str) -> dict[str, str]:
+    """A clean environment: nothing of the test runner's but what a program needs to run."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    ours = {"AURALINK_DATA_DIR": str(data_dir), "JWT_SECRET": JWT_SECRET.reveal(), "LOG_LEVEL": "DEBUG", "TERM": "dumb"}
+    return {**kept, **ours, **variables}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def auralink(*arguments: str, data_dir: Path, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        env=environment(data_dir, **variables),
+        cwd=cwd or "/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@dataclass
+class ServiceProcess:
+    """A running `auralink serve`."""
+
+    process: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def client(self, user: str, *, role: Any = "user", secret: Secret = JWT_SECRET) -> httpx2.AsyncClient:
+        """An HTTP client that acts as a user; close it (`async with`)."""
+        token = issue_token(secret, subject=user, role=role, ttl=timedelta(hours=1))
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx2.AsyncClient(base_url=self.url, headers=headers, timeout=60, trust_env=False)
+
+    async def ready(self) -> None:
+        """Waits until it answers that it is ready."""
+        until = time.monotonic() + PATIENCE
+        async with httpx2.AsyncClient(base_url=self.url, timeout=5, trust_env=False) as client:
+            while True:
+                with contextlib.suppress(httpx2.TransportError):
+                    if (await client.get("/health/ready")).status_code == 200:
+                        return
+                assert self.process.poll() is None, f"it ended: {self.log.read_text()[-2000:]}"
+                assert time.monotonic() < until, "it did not get ready"
+                await asyncio.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def end(self) -> int:
+        """SIGTERM; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+def start_service(data_dir: Path, log: Path, *, port: int | None = None, **variables: str) -> ServiceProcess:
+    """Starts the service and returns at once."""
+    port = port or free_port()
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*COMMAND, "serve"],
+            env=environment(data_dir, AURALINK_PORT=str(port), **variables),
+            cwd="/",
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    return ServiceProcess(process, f"http://127.0.0.1:{port}", log)
+
+
+@contextlib.contextmanager
+def ended(service: ServiceProcess) -> Iterator[ServiceProcess]:
+    """Makes sure that the process is gone after the block."""
+    try:
+        yield service
+    finally:
+        if service.process.poll() is None:
+            service.kill()
+
+
+@contextlib.asynccontextmanager
+async def serving(data_dir: Path, log: Path, **variables: str) -> AsyncIterator[ServiceProcess]:
+    """A service that is ready, ended in order after the block."""
+    with ended(start_service(data_dir, log, **variables)) as service:
+        await service.ready()
+        yield service
+        if service.process.poll() is None:
+            service.end()
+
+
+def variables_of(values: Mapping[str, Secret]) -> dict[str, str]:
+    """Secrets as environment variables."""
+    return {name: secret.reveal() for name, secret in values.items()}
