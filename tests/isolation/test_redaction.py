@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from auralink.core.secret import Secret
-from auralink.mcp.upstream.errors import UpstreamRejected
+from auralink.mcp.upstream.errors import UpstreamBadAnswer
 from auralink.mcp.upstream.redaction import Redactor
 
 pytestmark = pytest.mark.promise("P-SECRET")
@@ -34,10 +34,10 @@ def test_every_secret_is_masked_at_every_place_of_json_data() -> None:
 
 
 def test_an_error_is_cleaned_in_all_that_it_shows() -> None:
-    error = UpstreamRejected(f"rejected: {SECRET}", rpc_code=-32000)
+    error = UpstreamBadAnswer(f"rejected: {SECRET}", sent=True)
     error.extra["said"] = SECRET
     REDACTOR.clean(error)
-    assert (str(error), error.message, error.extra) == ("rejected: ***", "rejected: ***", {"rpc_code": -32000, "said": "***"})
+    assert (str(error), error.message, error.extra) == ("rejected: ***", "rejected: ***", {"said": "***"})
 
 
 def test_a_short_secret_does_not_turn_words_into_masks() -> None:

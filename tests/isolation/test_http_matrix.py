@@ -1,0 +1,219 @@
+"""Tenants apart at the door: every route of the OpenAPI document, called by another user and by nobody.
+
+The routes come from the document, so a new route is examined without a change here, or fails because nothing says how to call it.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+import pytest
+import pytest_asyncio
+
+from auralink.app import build_app
+from auralink.bootstrap import Foundation
+from auralink.core.settings import Settings
+from auralink.mcp.config import MCPConfig
+from auralink.vault.crypto import KeyRing, generate_master_key
+from tests.conftest import Server
+from tests.isolation.support import cloned_database
+from tests.service import API, JWT_SECRET, Service, connected, running_service, unique
+
+pytestmark = [pytest.mark.promise("P-RLS"), pytest.mark.asyncio(loop_scope="module")]
+
+OPEN_TO_ALL = {"/health", "/health/live", "/health/ready", "/metrics"}
+SHARED_IDS = {"server_id"}
+"""Ids of what belongs to no user: changing it needs an admin."""
+BODIES: Mapping[str, Any] = {
+    "credentials": {"token": "something"},
+    "endpoint": "https://mcp.example/",
+    "transport": "http",
+    "server_type": "deepwiki",
+    "thoughts": [],
+}
+"""Values for fields for which a value of the right type alone does not do."""
+METHODS = ("get", "post", "put", "patch", "delete")
+
+
+@dataclass(frozen=True)
+class Route:
+    """An operation of the document."""
+
+    method: str
+    path: str
+    parameters: tuple[str, ...]
+    body: Mapping[str, Any] | None
+    """An example of the body, with the names of its fields."""
+
+    def __str__(self) -> str:
+        return f"{self.method.upper()} {self.path}"
+
+    @property
+    def ids(self) -> set[str]:
+        """The ids that the route takes, in its path or its body."""
+        return {name for name in (*self.parameters, *(self.body or {})) if name.endswith("_id")}
+
+
+def routes(document: Mapping[str, Any]) -> Iterator[Route]:
+    for path, operations in document["paths"].items():
+        for method in METHODS:
+            if operation := operations.get(method):
+                parameters = tuple(p["name"] for p in operation.get("parameters", ()) if p["in"] == "path")
+                content = operation.get("requestBody", {}).get("content", {}).get("application/json")
+                yield Route(method, path, parameters, content and example(document, content["schema"]))
+
+
+def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = "") -> Any:
+    """A value that the schema admits: the fields that must be there, and those that are ids."""
+    if name in BODIES:
+        return BODIES[name]
+    if reference := schema.get("$ref"):
+        definition = document["components"]["schemas"][reference.rsplit("/", 1)[1]]
+        return BODIES["credentials"] if reference.endswith("/Credentials") else example(document, definition, name)
+    if "anyOf" in schema:
+        return example(document, schema["anyOf"][0], name)
+    match schema.get("type"):
+        case "object":
+            fields = schema.get("properties", {})
+            chosen = [field for field in fields if field in schema.get("required", ()) or field.endswith("_id")]
+            return {field: example(document, fields[field], field) for field in chosen or list(fields)[:1]}
+        case "array":
+            return []
+        case "integer" | "number":
+            return 1
+        case "boolean":
+            return True
+    return schema["enum"][0] if "enum" in schema else str(uuid4()) if schema.get("format") == "uuid" else "something"
+
+
+def document() -> Mapping[str, Any]:
+    """The document of the application as it is built, without running it."""
+    key, nowhere = generate_master_key(), Path("/nonexistent")
+    settings = Settings(_env_file=None, auralink_data_dir=nowhere)  # type: ignore[call-arg]
+    app = build_app(settings, MCPConfig(), Foundation(nowhere, JWT_SECRET, JWT_SECRET, KeyRing.parse(key)))
+    return app.openapi()
+
+
+ROUTES = sorted(routes(document()), key=str)
+OF_USERS = [route for route in ROUTES if route.ids - SHARED_IDS]
+LISTS = [route for route in ROUTES if route.method == "get" and not route.parameters and route.path not in OPEN_TO_ALL]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Two users of one service. The first has a connection and has used it; its ids are `marks`."""
+
+    service: Service
+    ours: httpx2.AsyncClient
+    theirs: httpx2.AsyncClient
+    connection_id: str
+    marks: tuple[str, ...]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def neighbours(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Neighbours]:
+    place = tmp_path_factory.mktemp("http-matrix")
+    ring = KeyRing.parse(generate_master_key())
+    with cloned_database(postgres) as database:
+        async with (
+            running_service(database.service, place, ring, wiki_repo_roots=(place,)) as service,
+            service.client(unique("ours")) as ours,
+            service.client(unique("theirs")) as theirs,
+        ):
+            name = unique("wiki")
+            connection_id = await connected(theirs, name=name)
+            call = await theirs.post(f"{API}/mcp/tools/{name}__read_wiki_structure/call", json={"arguments": {"repoName": "x/y"}})
+            assert call.status_code == 200, call.text
+            yield Neighbours(service, ours, theirs, connection_id, (connection_id, name, call.json()["log_id"]))
+
+
+async def send(client: httpx2.AsyncClient, route: Route, ids: Mapping[str, str]) -> httpx2.Response:
+    parameters = {name: ids.get(name, f"{ids['connection']}__read_wiki_structure") for name in route.parameters}
+    body = None if route.body is None else {**route.body, **{name: ids[name] for name in route.ids if name in route.body}}
+    return await client.request(route.method.upper(), route.path.format(**parameters), json=body)
+
+
+async def test_the_document_has_the_routes_of_users() -> None:
+    assert {f"POST {API}/mcp/disconnect/{{connection_id}}", f"POST {API}/mcp/deepwiki/ask"} <= {str(r) for r in OF_USERS}
+    assert len(ROUTES) > 20
+
+
+@pytest.mark.parametrize("route", OF_USERS, ids=str)
+async def test_another_users_id_is_not_found(neighbours: Neighbours, route: Route) -> None:
+    unexplained = route.ids - SHARED_IDS - {"connection_id"}
+    assert not unexplained, f"say in this test whose id {unexplained} of {route} is, and make one of another user's"
+    ids = {"connection_id": neighbours.connection_id, "connection": neighbours.marks[1]}
+    answer = await send(neighbours.ours, route, ids)
+    assert (answer.status_code, answer.json()["code"]) == (404, "connection_not_found"), answer.text
+    nothing = await send(neighbours.ours, route, {**ids, "connection_id": (missing := str(uuid4()))})
+    assert nothing.status_code == 404
+    same = answer.json()["message"].replace(neighbours.connection_id, missing)
+    assert same == nothing.json()["message"], "an answer tells another user's object from none"
+
+
+async def test_another_users_tool_is_not_found(neighbours: Neighbours) -> None:
+    answer = await neighbours.ours.post(
+        f"{API}/mcp/tools/{neighbours.marks[1]}__read_wiki_structure/call", json={"arguments": {}}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (404, "connection_not_found")
+
+
+async def test_after_all_that_the_other_users_connection_is_untouched(neighbours: Neighbours) -> None:
+    view = (await neighbours.theirs.get(f"{API}/mcp/connections/{neighbours.connection_id}")).json()
+    assert (view["name"], view["status"], view["has_credentials"]) == (neighbours.marks[1], "active", False)
+
+
+@pytest.mark.parametrize("route", LISTS, ids=str)
+async def test_no_list_shows_another_users_things(neighbours: Neighbours, route: Route) -> None:
+    async with neighbours.service.client(unique("stranger")) as stranger:
+        answer = await stranger.get(route.path)
+    assert answer.status_code in (200, 403), answer.text
+    assert [mark for mark in neighbours.marks if mark in answer.text] == []
+
+
+async def test_the_lists_do_show_the_owner_what_they_hide_from_others(neighbours: Neighbours) -> None:
+    shown = {route.path: (await neighbours.theirs.get(route.path)).text for route in LISTS}
+    for path in (f"{API}/mcp/connections", f"{API}/mcp/tools", f"{API}/audit"):
+        assert neighbours.connection_id in shown[path], path
+
+
+@pytest.mark.parametrize(
+    "route", [r for r in ROUTES if r.ids & SHARED_IDS or r.path.endswith(("/servers", "/detailed"))], ids=str
+)
+async def test_what_all_share_is_changed_by_admins_only(neighbours: Neighbours, route: Route) -> None:
+    if route.method == "get" and route.path.endswith("/servers"):
+        return
+    answer = await send(neighbours.ours, route, {"server_id": str(uuid4()), "connection": ""})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden"), answer.text
+
+
+@pytest.mark.promise("P-JWT")
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.path not in OPEN_TO_ALL], ids=str)
+@pytest.mark.parametrize("credential", [None, "Bearer not.a.token", "Basic dXNlcjpwYXNz"])
+async def test_nobody_gets_in(neighbours: Neighbours, route: Route, credential: str | None) -> None:
+    headers = {"Authorization": credential} if credential else {}
+    async with neighbours.service.client() as nobody:
+        nobody.headers.update(headers)
+        answer = await send(nobody, route, dict.fromkeys((*route.ids, "connection"), str(uuid4())))
+    assert answer.status_code == 401, answer.text
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_an_admin_reads_everybodys_log_and_a_user_never_does(neighbours: Neighbours) -> None:
+    async with neighbours.service.client(unique("admin"), role="admin") as admin:
+        everybodys = (await admin.get(f"{API}/audit")).text
+    assert neighbours.marks[2] in everybodys
+    assert neighbours.marks[2] not in (await neighbours.ours.get(f"{API}/audit?server=deepwiki")).text
+
+
+async def test_another_users_cursor_opens_nothing(neighbours: Neighbours) -> None:
+    assert (await neighbours.theirs.get(f"{API}/audit?limit=1")).status_code == 200
+    cursor = (await neighbours.theirs.get(f"{API}/audit?limit=1")).json()["next_cursor"]
+    async with neighbours.service.client(unique("stranger")) as stranger:
+        answer = await stranger.get(f"{API}/audit", params={"cursor": cursor})
+    assert answer.status_code == 200
+    assert [mark for mark in neighbours.marks if mark in answer.text] == []
