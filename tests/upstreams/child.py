@@ -68,7 +68,13 @@ def main(mode: str) -> None:
         request = json.loads(line)
         method = request.get("method")
         if method == "server/discover":
-            say({"jsonrpc": "2.0", "id": request["id"], "result": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}})
+            say(
+                {
+                    "jsonrpc": "2.0",
+                    "id": request["id"],
+                    "result": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}},
+                }
+            )
         elif method == "tools/list":
             say({"jsonrpc": "2.0", "id": request["id"], "result": {"tools": TOOLS}})
         elif method == "tools/call":

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,7 +130,9 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def running(server: RawServer | None = None) -> AsyncIterator[RawServer]:
+async def running(
+    server: RawServer | None = None, *, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[RawServer]:
     """The server on a port of its own; every connection is cut when the block ends."""
     server = server or RawServer()
     tasks: set[asyncio.Task[None]] = set()
@@ -146,8 +149,8 @@ async def running(server: RawServer | None = None) -> AsyncIterator[RawServer]:
         tasks.discard(task)
         writer.close()
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp"
+    listener = await asyncio.start_server(serve, "127.0.0.1", port, ssl=tls)
+    server.url = f"http{'s' if tls else ''}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/mcp"
     try:
         yield server
     finally:

@@ -1,4 +1,4 @@
-"""Servers of the official SDK: in this process behind a real port, and as a program over stdio (`python -m tests.upstreams.sdk`)."""
+"""Servers of the official SDK: in this process behind a real port, and as a program (`python -m tests.upstreams.sdk`)."""
 
 import asyncio
 import contextlib
@@ -108,12 +108,16 @@ class _Wire:
 
 
 @contextlib.asynccontextmanager
-async def over_http(*, revision: str | None = None, json_response: bool = False, stateless: bool = False) -> AsyncIterator[SDKServer]:
+async def over_http(
+    *, revision: str | None = None, json_response: bool = False, stateless: bool = False
+) -> AsyncIterator[SDKServer]:
     """The server over Streamable HTTP; `revision` makes it one of the handshake era."""
     listener = socket.create_server(("127.0.0.1", 0))
     noted = SDKServer(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp")
     app = build_server(noted.calls).streamable_http_app(json_response=json_response, stateless_http=stateless)
-    config = uvicorn.Config(_Wire(app, noted, revision), log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
+    config = uvicorn.Config(
+        _Wire(app, noted, revision), log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none"
+    )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]  # the test runner's signals stay its own
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 from mcp.server.mcpserver import MCPServer
-from tests.mcp.upstream.conftest import SERVER, Listener, soon
-from tests.upstreams import sdk
 
 from auralink.mcp.upstream.errors import UpstreamRejected, UpstreamTimeout
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.session import UpstreamSession
+from tests.mcp.upstream.conftest import SERVER, Listener, soon
+from tests.upstreams import sdk
 
 
 async def _opened(server: MCPServer) -> AsyncIterator[UpstreamSession]:

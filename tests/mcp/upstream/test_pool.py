@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
-from tests.conftest import eventually
 
 from auralink.mcp.upstream import pool as pool_module
 from auralink.mcp.upstream.errors import UpstreamClosed, UpstreamUnreachable
 from auralink.mcp.upstream.pool import SessionPool
 from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstream.transport import Message, OnMessage
+from tests.conftest import eventually
 
 
 class Wire:

@@ -8,13 +8,19 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
+from auralink.mcp.upstream import child, stdio
+from auralink.mcp.upstream.errors import (
+    UpstreamAnswerTooLarge,
+    UpstreamClosed,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from auralink.mcp.upstream.session import UpstreamSession
 from tests.conftest import eventually
 from tests.mcp.upstream.conftest import SERVER, Listener, soon
 from tests.node import reference_server
-
-from auralink.mcp.upstream import child, stdio
-from auralink.mcp.upstream.errors import UpstreamAnswerTooLarge, UpstreamClosed, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from auralink.mcp.upstream.session import UpstreamSession
 
 PROJECT = Path(__file__).parents[3]
 
@@ -86,7 +92,7 @@ async def test_a_command_that_is_not_there_is_named() -> None:
 
 
 async def test_a_program_that_is_no_server_says_its_last_words() -> None:
-    with pytest.raises(UpstreamClosed, match="'a-server' has ended with exit status 2: .*no-such-file") as failure:
+    with pytest.raises(UpstreamClosed, match=r"'a-server' has ended with exit status 2: .*no-such-file") as failure:
         async with started(sys.executable, "no-such-file.py"):
             pass
     assert failure.value.code == "upstream_closed"
@@ -115,14 +121,16 @@ async def test_every_call_under_way_fails_with_an_error_of_its_own(tmp_path: Pat
 
 async def test_a_hung_child_costs_no_more_than_the_deadline() -> None:
     async with asyncio.timeout(10), misbehaving("hang") as session:
-        with pytest.raises(UpstreamTimeout, match="did not answer tools/call within 0.2 s"):
+        with pytest.raises(UpstreamTimeout, match=r"did not answer tools/call within 0\.2 s"):
             await call(session, seconds=0.2)
 
 
 async def test_a_child_that_never_reads_is_bounded_in_time_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "GRACE", 0.1)
     monkeypatch.setattr(stdio, "MAX_UNREAD_BYTES", 300_000)
-    transport = stdio.StdioTransport(SERVER, sys.executable, ("-m", "tests.upstreams.child", "deaf"), {"PYTHONPATH": str(PROJECT)})
+    transport = stdio.StdioTransport(
+        SERVER, sys.executable, ("-m", "tests.upstreams.child", "deaf"), {"PYTHONPATH": str(PROJECT)}
+    )
     await transport.start()
     big = {"jsonrpc": "2.0", "method": "tools/call", "params": {"text": "x" * 200_000}}
     async with asyncio.timeout(10):
