@@ -6,20 +6,30 @@ existed before), asked at the parent commit. Printed are recall@5 and MRR of the
 """
 
 import argparse
+import asyncio
+import itertools
+import json
+import math
+import os
 import re
+import shutil
 import subprocess
+import sysconfig
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tantivy
 
+from auralink.servers.deepwiki.answers import INTERCEPT, SLOPE, best_coverage
 from auralink.servers.deepwiki.index import WikiIndex
 from auralink.servers.deepwiki.ranking import files_of, rank, read_query
 from auralink.servers.deepwiki.snapshots import GitSnapshot
 from auralink.servers.deepwiki.terms import content_words
+from auralink.servers.deepwiki.wiki import Wiki
 from auralink.servers.deepwiki.writing import update
 
 
@@ -136,19 +146,148 @@ def measure(repo: Path, count: int, home: Path) -> dict[str, Score]:
     return scores
 
 
+# Confidence
+
+
+def calibrate(questions_file: Path, repositories: Sequence[Path]) -> None:
+    """Fit the confidence on the first repositories of the file that are given, check it on the last two."""
+    labelled = json.loads(questions_file.read_text())
+    homes = {name: repo for repo in repositories for name in labelled if repo_name(repo) == name}
+    samples = {name: list(samples_of(repo, labelled[name], labelled["off_topic"])) for name, repo in homes.items()}
+    names = list(samples)
+    fitted = fit([sample for name in names[:-2] for sample in samples[name]])
+    print(f"fitted on {', '.join(names[:-2])}: intercept {fitted[0]:.2f}, slope {fitted[1]:.2f}")
+    for label, (intercept, slope) in {"fitted": fitted, "in use": (INTERCEPT, SLOPE)}.items():
+        for part, chosen in (("fit", names[:-2]), ("check", names[-2:])):
+            pairs = [sample for name in chosen for sample in samples[name]]
+            right = sum((intercept + slope * coverage >= 0) == answerable for coverage, answerable in pairs)
+            print(f"{label:8} {part:6} {right} of {len(pairs)} on the right side of the threshold")
+
+
+def repo_name(repo: Path) -> str:
+    """`owner/name` of a path that ends in owner/name or owner+name/repo."""
+    return repo.parent.name.replace("+", "/") if "+" in repo.parent.name else f"{repo.parent.name}/{repo.name}"
+
+
+def samples_of(repo: Path, labelled: dict[str, Any], off_topic: list[str]) -> Iterator[tuple[float, bool]]:
+    with tempfile.TemporaryDirectory() as home:
+        snapshot = GitSnapshot(repo)
+        update(Path(home), snapshot)
+        snapshot.close()
+        index = WikiIndex(Path(home))
+        yield from ((best_coverage(question, index), True) for question in labelled["answerable"])
+        yield from ((best_coverage(question, index), False) for question in (*labelled["unanswerable"], *off_topic))
+
+
+def fit(samples: list[tuple[float, bool]]) -> tuple[float, float]:
+    """Logistic regression with balanced classes and a little ridge, by gradient descent."""
+    intercept = slope = 0.0
+    share = {kind: 0.5 / max(sum(answerable == kind for _, answerable in samples), 1) for kind in (True, False)}
+    for _ in range(3000):
+        errors = [
+            (1 / (1 + math.exp(-intercept - slope * coverage)) - answerable, coverage, share[answerable])
+            for coverage, answerable in samples
+        ]
+        intercept -= 2 * sum(error * weight for error, _, weight in errors)
+        slope -= 2 * (sum(error * coverage * weight for error, coverage, weight in errors) + 0.002 * slope)
+    return intercept, slope
+
+
+# Speed
+
+
+def five_thousand_files(into: Path, count: int) -> None:
+    """Real code that every machine has: the standard library and the installed packages, as plain files."""
+    places = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
+    files = (file for place in places for file in sorted(place.rglob("*.py")) if 0 < file.stat().st_size < 200_000)
+    for number, file in enumerate(itertools.islice(files, count)):
+        target = into / f"part{number // 100:02}" / f"{file.parent.name}_{file.name}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, target)
+
+
+SPEED_QUESTIONS = (
+    "How is a JSON document decoded?",
+    "Where are the HTTP response headers parsed?",
+    "How does the event loop run a callback soon?",
+    "What does the argument parser do with unknown options?",
+    "How are zip archives written with compression?",
+    "How does the thread pool executor shut down its workers?",
+    "How do I deploy to Kubernetes with Helm?",
+    "How is a regular expression compiled and cached?",
+)
+
+
+async def speed(count: int) -> None:
+    """Index time, latency and memory through the wiki as the service uses it."""
+    with tempfile.TemporaryDirectory() as folder:
+        repo, data = Path(folder, "repos/made/large"), Path(folder, "data")
+        five_thousand_files(repo, count)
+        wiki = Wiki(data, [repo.parent.parent], check_url=anything)
+        before = resident()
+        start = time.perf_counter()
+        state = await wiki.index("made/large")
+        size = sum(file.stat().st_size for file in repo.rglob("*.py")) >> 20
+        used = os.times()
+        cpu = used.children_user + used.children_system
+        print(
+            f"index {state.files} files, {size} MiB: {time.perf_counter() - start:.1f} s, {cpu:.1f} s of CPU, load {os.getloadavg()[0]:.1f}"
+        )
+        one = next(repo.rglob("*.py"))
+        one.write_text("# changed\n" + one.read_text(errors="replace"))
+        start = time.perf_counter()
+        await wiki.index("made/large")
+        print(f"index again after one change: {time.perf_counter() - start:.2f} s")
+        taken = []
+        for question in SPEED_QUESTIONS * 10:
+            start = time.perf_counter()
+            await wiki.ask("made/large", question)
+            taken.append((time.perf_counter() - start) * 1000)
+        taken.sort()
+        print(f"ask: p50 {taken[len(taken) // 2]:.1f} ms, p95 {taken[int(len(taken) * 0.95)]:.1f} ms, max {taken[-1]:.1f} ms")
+        start = time.perf_counter()
+        structure = await wiki.structure("made/large")
+        print(f"structure, first: {(time.perf_counter() - start) * 1000:.0f} ms, {len(structure.pages)} top pages")
+        print(f"memory of this process: {before} MiB before, {resident()} MiB after")
+        await wiki.close()
+
+
+async def anything(_url: str) -> None:
+    """No URL is fetched in this bench."""
+
+
+def resident() -> int:
+    """Resident memory in MiB."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+
+
+def compare(repositories: Sequence[Path], count: int) -> None:
+    """Print the quality of the three methods for each repository, and on average."""
+    means: dict[str, list[tuple[float, float]]] = {}
+    for repo in repositories:
+        with tempfile.TemporaryDirectory() as home:
+            for name, score in measure(repo, count, Path(home)).items():
+                recall, mrr = score.means()
+                means.setdefault(name, []).append((recall, mrr))
+                print(f"{repo_name(repo):24} {name:12} n={len(score.recall):4} recall@5 {recall:.3f}  MRR {mrr:.3f}", flush=True)
+    for name, pairs in means.items():
+        recall, mrr = (sum(column) / len(pairs) for column in zip(*pairs, strict=True))
+        print(f"{'mean':24} {name:12} {'':6} recall@5 {recall:.3f}  MRR {mrr:.3f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("repositories", nargs="*", type=Path)
-    parser.add_argument("-n", "--commits", type=int, default=100)
+    parser.add_argument("repositories", nargs="*", type=Path, help="git repositories with history")
+    parser.add_argument("-n", "--commits", type=int, default=100, help="questions per repository")
+    parser.add_argument("--files", type=int, default=5_000, help="size of the made repository; 0 skips the speed bench")
+    parser.add_argument("--calibrate", type=Path, metavar="QUESTIONS", help="fit the confidence instead of comparing")
     arguments = parser.parse_args()
-    for repo in arguments.repositories:
-        with tempfile.TemporaryDirectory() as home:
-            start = time.perf_counter()
-            scores = measure(repo, arguments.commits, Path(home))
-            for name, score in scores.items():
-                recall, mrr = score.means()
-                print(f"{repo.parent.name:24} {name:12} n={len(score.recall):4} recall@5 {recall:.3f}  MRR {mrr:.3f}")
-            print(f"{time.perf_counter() - start:.1f} s")
+    if arguments.calibrate:
+        calibrate(arguments.calibrate, arguments.repositories)
+        return
+    compare(arguments.repositories, arguments.commits)
+    if arguments.files:
+        asyncio.run(speed(arguments.files))
 
 
 if __name__ == "__main__":

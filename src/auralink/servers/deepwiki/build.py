@@ -7,6 +7,7 @@ of size, time or memory ends it without harm. It ends by itself when its parent 
 import fcntl
 import os
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ def main() -> int:
 
 def _run(job: dict[str, Any]) -> None:
     home, kind = Path(job["home"]), job["kind"]
-    if kind == "clone" and (job["fetch"] or not (home / "repo.git/HEAD").exists()):
+    if kind == "clone" and (job["fetch"] or not (home / "fetched").exists()):
         _say("progress", stage="clone", done=0, total=0)
         fetch(job["location"], home / "repo.git", addresses=job["addresses"], max_bytes=job["max_bytes"])
         (home / "fetched").touch()
@@ -87,7 +88,7 @@ def _limit(job: dict[str, Any]) -> None:
 def _end_with_parent() -> None:
     while os.read(0, 4096):
         pass
-    os._exit(2)
+    os.killpg(0, signal.SIGKILL)  # this process leads a group of its own, the helpers it started are in it
 
 
 def _say(event: str, **fields: Any) -> None:

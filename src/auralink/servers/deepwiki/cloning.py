@@ -5,8 +5,10 @@ not followed but reported, so that its target is checked as well. No credentials
 fetched is public.
 """
 
+import errno
 import shutil
 import socket
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,17 @@ from auralink.servers.deepwiki.errors import RepositoryTooLarge, RepositoryUnrea
 
 _HEAD = Ref(b"refs/heads/wiki")
 _TIMEOUT = 30.0
+_NOT_GIT = (
+    GitProtocolError,
+    HangupException,
+    NotGitRepository,
+    HTTPUnauthorized,
+    urllib3.exceptions.HTTPError,
+    zlib.error,
+    ValueError,  # these three are what dulwich raises on an answer that is not git's
+    KeyError,
+    AssertionError,
+)
 
 
 class Redirected(Exception):
@@ -50,8 +63,12 @@ def fetch(url: str, into: Path, *, addresses: Sequence[str] = (), max_bytes: int
         _fetch(url, repo, max_bytes)
     except Redirected:
         raise
-    except (GitProtocolError, HangupException, NotGitRepository, HTTPUnauthorized, urllib3.exceptions.HTTPError) as error:
+    except _NOT_GIT as error:
         raise RepositoryUnreachable(f"{url} could not be cloned: {_reason(error)}.") from error
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise _too_large(url, max_bytes) from error
+        raise
     finally:
         repo.close()
 
@@ -70,9 +87,13 @@ def _fetch(url: str, repo: Repo, max_bytes: int) -> None:
     if head is None:
         raise RepositoryUnreachable(f"{url} has no commit yet; push one, then ask again.")
     if sum(file.stat().st_size for file in Path(repo.path).rglob("*") if file.is_file()) > max_bytes:
-        raise RepositoryTooLarge(f"{url} has more than {max_bytes >> 20} MiB; put a checkout of it under WIKI_REPO_ROOTS.")
+        raise _too_large(url, max_bytes)
     repo.refs[_HEAD] = ObjectID(head)
     repo.refs.set_symbolic_ref(Ref(b"HEAD"), _HEAD)
+
+
+def _too_large(url: str, max_bytes: int) -> RepositoryTooLarge:
+    return RepositoryTooLarge(f"{url} has more than {max_bytes >> 20} MiB; put a checkout of it under WIKI_REPO_ROOTS.")
 
 
 class _NoRedirects:

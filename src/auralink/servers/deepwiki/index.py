@@ -120,17 +120,28 @@ class WikiIndex:
 
     def __init__(self, home: Path) -> None:
         state = read_state(home)
-        if state is None:
+        if state is None or not all((folder(home) / part / "meta.json").exists() for part in ("passages", "files")):
             raise ValueError(f"no index under {home}")
         self.state = state
         self.passages = Part.of(open_part(home, "passages"))
         self.files = Part.of(open_part(home, "files"))
 
-    def facts(self) -> Iterator[dict[str, Any]]:
-        """What is known of every file: path, title, purpose, definitions, imports, headings."""
+    def facts(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """What is known of every file, by path: title, purpose, definitions, imports."""
         count = self.files.searcher.num_docs
-        for _, document in self.files.search(tantivy.Query.all_query(), max(count, 1)):
-            yield {"path": document.get_first("key"), **orjson.loads(bytes(document.get_first("stored") or b"{}"))}
+        for address in self.files.searcher.search(tantivy.Query.all_query(), max(count, 1), count=False).hits:
+            document = self.files.searcher.doc(address[1])
+            yield str(document.get_first("key")), _facts_of(document)
+
+    def fact(self, path: str) -> dict[str, Any]:
+        """What is known of one indexed file."""
+        found = self.files.search(self.files.term("key", path), 1)
+        return _facts_of(found[0][1]) if found else {}
+
+
+def _facts_of(document: tantivy.Document) -> dict[str, Any]:
+    facts: dict[str, Any] = orjson.loads(bytes(document.get_first("stored") or b"{}"))
+    return facts
 
 
 def passage_of(document: tantivy.Document) -> Passage:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -96,7 +97,7 @@ async def _run(job: dict[str, Any], progress: Progress | None) -> str | None:
 
 def _kill(process: asyncio.subprocess.Process) -> None:
     try:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # a group of its own: its helpers end with it
     except ProcessLookupError:
         return
 

@@ -2,6 +2,7 @@
 
 import posixpath
 from collections.abc import Iterator
+from typing import Any
 
 import tantivy
 
@@ -9,7 +10,7 @@ from auralink.servers.deepwiki.index import Passage, WikiIndex, passage_of
 from auralink.servers.deepwiki.models import Page, PageRef
 from auralink.servers.deepwiki.ranking import stems
 from auralink.servers.deepwiki.selection import is_test
-from auralink.servers.deepwiki.structure import Facts, Shape, is_document
+from auralink.servers.deepwiki.structure import FileSummary, Shape, is_document
 
 _IMPORTERS = 30
 _MENTIONS = 5
@@ -19,12 +20,12 @@ _DOCUMENT_PASSAGES = 2_000
 def page(page_id: str, index: WikiIndex, shape: Shape) -> Page | None:
     """The page with this id (a file's or a folder's path), or None."""
     path = page_id.removesuffix("/*").strip("/")
-    fact = shape.files.get(path)
-    if fact is None:
+    summary = shape.files.get(path)
+    if summary is None:
         return _folder_page(path, page_id, index, shape)
     if is_document(path):
-        return Page(id=path, title=fact["title"] or path, content=document(path, index))
-    return Page(id=path, title=path, content=_module(path, fact, index, shape))
+        return Page(id=path, title=summary.title or path, content=document(path, index))
+    return Page(id=path, title=path, content=_module(path, index, shape))
 
 
 def find_page_id(topic: str, shape: Shape) -> str | None:
@@ -71,7 +72,8 @@ def document(path: str, index: WikiIndex) -> str:
     return "\n".join(lines)
 
 
-def _module(path: str, fact: Facts, index: WikiIndex, shape: Shape) -> str:
+def _module(path: str, index: WikiIndex, shape: Shape) -> str:
+    fact = index.fact(path)
     parts = [f"# {path}", fact["purpose"] or "This file says nothing about its purpose."]
     names = list(_names(path, fact["definitions"]))
     parts.append("## Public names\n\n" + ("\n".join(names) if names else "None."))
@@ -82,7 +84,7 @@ def _module(path: str, fact: Facts, index: WikiIndex, shape: Shape) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _names(path: str, definitions: list[Facts]) -> Iterator[str]:
+def _names(path: str, definitions: list[dict[str, Any]]) -> Iterator[str]:
     for definition in definitions:
         if not definition["public"]:
             continue
@@ -128,20 +130,19 @@ def _folder_page(path: str, page_id: str, index: WikiIndex, shape: Shape) -> Pag
     folders = sorted({file[len(path) + 1 :].split("/")[0] for file in inside.keys() - here.keys()})
     if folders:
         parts.append("## Folders\n\n" + "\n".join(f"- {path}/{name}" for name in folders))
-    rows = [f"- {file}: {fact['purpose'] or fact['title'] or _headline(fact)}".rstrip(": ") for file, fact in here.items()]
+    rows = [f"- {file}: {fact.purpose or fact.title or _headline(fact)}".rstrip(": ") for file, fact in here.items()]
     if rows:
         parts.append("## Files\n\n" + "\n".join(rows))
     return Page(id=page_id, title=path, content="\n\n".join(part for part in parts if part))
 
 
-def _purpose(path: str, here: dict[str, Facts]) -> str:
+def _purpose(path: str, here: dict[str, FileSummary]) -> str:
     for name in ("__init__.py", "doc.go", "index.ts", "index.js", "mod.ts"):
         fact = here.get(f"{path}/{name}")
-        if fact and fact["purpose"]:
-            return str(fact["purpose"])
+        if fact and fact.purpose:
+            return fact.purpose
     return ""
 
 
-def _headline(fact: Facts) -> str:
-    names = [definition["name"] for definition in fact["definitions"] if definition["public"]]
-    return f"defines {', '.join(names[:8])}" if names else ""
+def _headline(file: FileSummary) -> str:
+    return f"defines {', '.join(file.names)}" if file.names else ""

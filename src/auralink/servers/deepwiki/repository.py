@@ -35,20 +35,20 @@ class Source:
 def resolve(name: str, *, roots: Sequence[Path], data_dir: Path, clone_base: str) -> Source:
     """The repository that `name` means; raises RepositoryNotFound (422) for anything it cannot mean.
 
+    The roots and the data directory are resolved paths.
     owner/name is looked for under each root, then as a root called `name`, else it is cloned from `clone_base`.
     """
     name = name.strip()
-    real_roots = [root.resolve() for root in roots]
     if name.startswith("/"):
-        return _local(Path(name), real_roots, data_dir.resolve(), name)
+        return _local(Path(name), roots, data_dir, name)
     if "://" in name or name.startswith("git@"):
         return Source("clone", _clone_url(name))
     short = name.removesuffix(".git")
     if not _OWNER_NAME.fullmatch(short) or ".." in short:
         raise RepositoryNotFound(f"'{name[:200]}' does not name a repository; {_HOW}.")
-    found = next((path for path in _candidates(short, real_roots) if path.is_dir()), None)
+    found = next((path for path in _candidates(short, roots) if path.is_dir()), None)
     if found is not None:
-        return _local(found, real_roots, data_dir.resolve(), name)
+        return _local(found, roots, data_dir, name)
     return Source("clone", f"{clone_base.rstrip('/')}/{short}")
 
 

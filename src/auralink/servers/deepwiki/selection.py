@@ -3,6 +3,7 @@
 import re
 
 PROSE = frozenset({".md", ".markdown", ".mdx", ".rst", ".txt", ".adoc"})
+CODE = (".py", ".pyi", ".go", ".js", ".jsx", ".mjs", ".cjs", ".ts", ".mts", ".cts", ".tsx")
 _BINARY = frozenset(
     """.png .jpg .jpeg .gif .webp .ico .bmp .svg .pdf .zip .gz .tgz .bz2 .xz .zst .7z .jar .war .whl .egg .so .dylib .dll
     .exe .bin .o .a .class .pyc .wasm .woff .woff2 .ttf .otf .eot .mp3 .mp4 .mov .webm .ogg .wav .sqlite .db .parquet

@@ -2,37 +2,52 @@
 
 import posixpath
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from auralink.servers.deepwiki.models import PageRef
-from auralink.servers.deepwiki.selection import PROSE, is_test
+from auralink.servers.deepwiki.selection import CODE, PROSE, is_test
 
 MAX_PAGES = 3_000
+_NAMES = 8
 _SCRIPT_ENDINGS = (".ts", ".tsx", ".js", ".jsx", ".mjs", ".d.ts", "/index.ts", "/index.tsx", "/index.js", "/index.mjs")
-Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """What the table of contents needs of a file; the rest stays in the index."""
+
+    title: str
+    purpose: str
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Every indexed file's facts by path, the table of contents, and for each code file the files that import it."""
+    """Every indexed file by path, the table of contents, and for each code file the files that import it."""
 
-    files: Mapping[str, Facts]
+    files: Mapping[str, FileSummary]
     pages: tuple[PageRef, ...]
     truncated: bool
     importers: Mapping[str, tuple[str, ...]]
 
 
-def read_shape(facts: Iterable[Facts]) -> Shape:
-    """The shape of the repository with these files."""
-    files = {fact["path"]: fact for fact in sorted(facts, key=lambda fact: str(fact["path"]))}
+def read_shape(facts: Iterable[tuple[str, Mapping[str, Any]]]) -> Shape:
+    """The shape of the repository whose files have these facts."""
+    found: dict[str, FileSummary] = {}
+    imports: dict[str, list[str]] = {}
+    for path, fact in facts:
+        names = tuple(definition["name"] for definition in fact["definitions"] if definition["public"])
+        found[path] = FileSummary(fact["title"], fact["purpose"], names[:_NAMES])
+        imports[path] = fact["imports"]
+    files = dict(sorted(found.items()))
     documents = [path for path in files if is_document(path)]
-    modules = [path for path in files if files[path]["definitions"] and not is_document(path)]
+    modules = [path for path in files if path.endswith(CODE) and not is_document(path)]
     room = MAX_PAGES - len(documents)
     shown = sorted(modules, key=_importance)[: max(room, 0)]
     pages = (*_document_tree(documents[:MAX_PAGES], files), *_module_tree(sorted(shown)))
-    return Shape(files, pages, len(documents) + len(modules) > MAX_PAGES, _importers(files))
+    return Shape(files, pages, len(documents) + len(modules) > MAX_PAGES, _importers(imports))
 
 
 def is_document(path: str) -> bool:
@@ -49,18 +64,18 @@ def _importance(path: str) -> tuple[bool, int, str]:
 # The table of contents
 
 
-def _document_tree(paths: list[str], files: Mapping[str, Facts]) -> Iterator[PageRef]:
+def _document_tree(paths: list[str], files: Mapping[str, FileSummary]) -> Iterator[PageRef]:
     def order(path: str) -> tuple[bool, bool, str]:
         return ("/" in path, not posixpath.basename(path).lower().startswith(("readme", "index")), path)
 
     top = [path for path in sorted(paths, key=order) if "/" not in path]
-    yield from (PageRef(id=path, title=files[path]["title"] or path, kind="document") for path in top)
+    yield from (PageRef(id=path, title=files[path].title or path, kind="document") for path in top)
     by_folder: dict[str, list[str]] = defaultdict(list)
     for path in sorted(paths, key=order):
         if "/" in path:
             by_folder[posixpath.dirname(path)].append(path)
     for folder, members in by_folder.items():
-        children = [PageRef(id=path, title=files[path]["title"] or posixpath.basename(path), kind="document") for path in members]
+        children = [PageRef(id=path, title=files[path].title or posixpath.basename(path), kind="document") for path in members]
         yield PageRef(id=f"{folder}/*", title=folder, kind="folder", children=children)
 
 
@@ -92,15 +107,15 @@ def _refs(node: Mapping[str, Any], prefix: str) -> Iterator[PageRef]:
 # Who imports whom
 
 
-def _importers(files: Mapping[str, Facts]) -> dict[str, tuple[str, ...]]:
+def _importers(files: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
     modules = {dotted: path for path in files if path.endswith((".py", ".pyi")) for dotted in _dotted(path, files)}
     packages: dict[str, list[str]] = defaultdict(list)
     for path in files:
         if path.endswith(".go") and not path.endswith("_test.go"):
             packages[posixpath.dirname(path)].append(path)
     found: dict[str, dict[str, None]] = defaultdict(dict)
-    for path, fact in files.items():
-        for name in fact["imports"]:
+    for path, names in files.items():
+        for name in names:
             for target in _targets(path, name, files, modules, packages):
                 if target != path:
                     found[target][path] = None
@@ -108,7 +123,7 @@ def _importers(files: Mapping[str, Facts]) -> dict[str, tuple[str, ...]]:
 
 
 def _targets(
-    path: str, name: str, files: Mapping[str, Facts], modules: Mapping[str, str], packages: Mapping[str, list[str]]
+    path: str, name: str, files: Collection[str], modules: Mapping[str, str], packages: Mapping[str, list[str]]
 ) -> Iterable[str]:
     if path.endswith((".py", ".pyi")):
         return _python_target(path, name, modules)
@@ -127,7 +142,7 @@ def _suffixes(name: str) -> Iterator[str]:
     yield from ("/".join(parts[start:]) for start in range(1, len(parts)))
 
 
-def _dotted(path: str, files: Mapping[str, Facts]) -> Iterator[str]:
+def _dotted(path: str, files: Collection[str]) -> Iterator[str]:
     """The names a Python file can be imported by: from the top of its package, and from the repository's root."""
     parts = path.rsplit(".", 1)[0].split("/")
     if parts[-1] == "__init__":

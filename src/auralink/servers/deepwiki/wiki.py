@@ -71,8 +71,8 @@ class Wiki:
         writer: Writer | None = None,
         clone_base: str = "https://github.com",
     ) -> None:
-        self._data_dir = data_dir
-        self._roots = tuple(roots)
+        self._data_dir = data_dir.resolve()
+        self._roots = tuple(root.resolve() for root in roots)
         self._check_url = check_url
         self._writer = writer
         self._clone_base = clone_base
@@ -123,7 +123,7 @@ class Wiki:
 
     async def index(self, repo: str, progress: Progress | None = None) -> State:
         """Bring the index up to date now, asking a clone's remote as well; what it holds then."""
-        repository = await asyncio.to_thread(self._resolve, repo)
+        repository = self._resolve(repo)
         await self._build(repository, fetch=True, progress=progress)
         return (await self._load(repository)).index.state
 
@@ -150,7 +150,7 @@ class Wiki:
 
     async def _opened(self, repo: str, progress: Progress | None) -> _Opened:
         """The repository's index, open and up to date."""
-        repository = await asyncio.to_thread(self._resolve, repo)
+        repository = self._resolve(repo)
         try:
             opened = await self._load(repository)
         except ValueError:
@@ -191,7 +191,7 @@ class Wiki:
         opened.checked = now
         if repository.kind == "git":
             return True  # refs in a form that only the indexing process reads: let it look
-        return await asyncio.to_thread(plain_fingerprint, path, self._data_dir.resolve()) != state.fingerprint
+        return await asyncio.to_thread(plain_fingerprint, path, self._data_dir) != state.fingerprint
 
     def _refresh(self, repository: Repository, opened: _Opened) -> None:
         """Ask the remote for news in the background, if it is time; failing leaves the index as it is."""
@@ -231,7 +231,7 @@ class Wiki:
 
         async with self._slots:
             home = self._home(repository)
-            excluded = self._data_dir.resolve()
+            excluded = self._data_dir
             await build(repository, home, excluded=excluded, check_url=self._check_url, fetch=fetch, progress=tell)
             if await asyncio.to_thread(read_state, home) is None:
                 raise IndexingFailed(f"{repository.location} was indexed but its index is missing; ask again.")

@@ -11,11 +11,9 @@ from typing import Any
 import orjson
 import tantivy
 
-from auralink.servers.deepwiki.chunks import Chunk, ParsedFile, parse
-from auralink.servers.deepwiki.definitions import Definition, walk
-from auralink.servers.deepwiki.index import State, folder, open_part, read_state
+from auralink.servers.deepwiki.documents import FileDocuments, prepare_all
+from auralink.servers.deepwiki.index import State, WikiIndex, folder, open_part
 from auralink.servers.deepwiki.snapshots import MAX_FILES, Snapshot
-from auralink.servers.deepwiki.terms import camel_parts, compound_identifiers, spoken
 
 _HEAP = 48 << 20
 Progress = Callable[[str, int, int], None]
@@ -23,13 +21,18 @@ Progress = Callable[[str, int, int], None]
 
 def update(home: Path, snapshot: Snapshot, fingerprint: str = "", progress: Progress | None = None) -> State:
     """Make the index under `home` hold exactly the snapshot's files; rebuilt from nothing if it is missing or damaged."""
-    if read_state(home) is None or _known(home) is None:
+    if not _is_whole(home):
         rmtree(folder(home), ignore_errors=True)
+    return _update(home, snapshot, fingerprint, progress)
+
+
+def _is_whole(home: Path) -> bool:
+    """Whether there is an index that opens; asked before it is changed, for a change would hide what is missing."""
     try:
-        return _update(home, snapshot, fingerprint, progress)
+        WikiIndex(home)
     except (ValueError, OSError):
-        rmtree(folder(home), ignore_errors=True)
-        return _update(home, snapshot, fingerprint, progress)
+        return False
+    return _known(home) is not None
 
 
 def _update(home: Path, snapshot: Snapshot, fingerprint: str, progress: Progress | None) -> State:
@@ -64,10 +67,10 @@ def _write(home: Path, snapshot: Snapshot, changed: list[str], stale: list[str],
     for path in stale:
         passages.delete_documents_by_term("key", path)
         files.delete_documents_by_term("key", path)
-    for done, path in enumerate(changed):
+    for done, made in enumerate(prepare_all(changed, snapshot.read)):
         if progress and done % 100 == 0:
             progress("index", done, len(changed))
-        _add(path, snapshot.read(path), passages, files)
+        _add(made, passages, files)
     for writer in (passages, files):
         writer.commit()
         writer.wait_merging_threads()
@@ -75,65 +78,22 @@ def _write(home: Path, snapshot: Snapshot, changed: list[str], stale: list[str],
         progress("index", len(changed), len(changed))
 
 
-def _add(path: str, data: bytes, passages: tantivy.IndexWriter, files: tantivy.IndexWriter) -> None:
-    parsed = parse(path, data)
-    if parsed is None:
-        return
-    place = f"{spoken(path)} {path}"
-    whole = tantivy.Document()
-    for chunk in parsed.chunks:
-        document = tantivy.Document()
-        compounds = compound_identifiers(chunk.text)
-        parts, identifiers = " ".join(camel_parts(compounds)), " ".join(compounds)
-        _fill(document, path, chunk.text, parts, identifiers)
-        document.add_text("name", f"{spoken(chunk.heading)}")
-        document.add_text("identifiers", chunk.heading)
-        document.add_text("path", place)
-        document.add_bytes("stored", orjson.dumps((chunk.kind, chunk.line, chunk.end_line, chunk.heading, chunk.text)))
+def _add(made: FileDocuments, passages: tantivy.IndexWriter, files: tantivy.IndexWriter) -> None:
+    whole = _document(made.file, made.path, made.names, made.facts)
+    for passage in made.passages:
+        document = _document(made.file, made.path, passage.name, passage.stored)
+        for target in (document, whole):
+            target.add_text("body", passage.body)
+            target.add_text("parts", passage.parts)
+            target.add_text("identifiers", passage.identifiers)
         passages.add_document(document)
-        _fill(whole, None, chunk.text, parts, identifiers)
-    whole.add_text("key", path)
-    whole.add_text("name", " ".join(spoken(name) for name in _names(parsed)))
-    whole.add_text("path", place)
-    whole.add_bytes("stored", orjson.dumps(_facts(parsed)))
     files.add_document(whole)
 
 
-def _fill(document: tantivy.Document, key: str | None, body: str, parts: str, identifiers: str) -> None:
-    if key is not None:
-        document.add_text("key", key)
-    document.add_text("body", body)
-    document.add_text("parts", parts)
-    document.add_text("identifiers", identifiers)
-
-
-def _names(parsed: ParsedFile) -> list[str]:
-    found = [definition.name for definition in walk(parsed.outline.definitions)]
-    return found or list(dict.fromkeys(chunk.heading for chunk in parsed.chunks))
-
-
-def _facts(parsed: ParsedFile) -> dict[str, Any]:
-    return {
-        "title": parsed.title,
-        "purpose": parsed.outline.purpose,
-        "definitions": [_fact(definition) for definition in parsed.outline.definitions],
-        "imports": parsed.outline.imports,
-        "sections": _sections(parsed.chunks),
-        "lines": max((chunk.end_line for chunk in parsed.chunks), default=0),
-    }
-
-
-def _fact(definition: Definition) -> dict[str, Any]:
-    return {
-        "name": definition.name,
-        "kind": definition.kind,
-        "line": definition.line,
-        "signature": definition.signature,
-        "summary": definition.summary,
-        "public": definition.public,
-        "members": [_fact(member) for member in definition.members],
-    }
-
-
-def _sections(chunks: tuple[Chunk, ...]) -> list[tuple[int, str]]:
-    return [(chunk.line, chunk.heading) for chunk in chunks if chunk.kind == "prose" and chunk.heading]
+def _document(key: str, path: str, name: str, stored: bytes) -> tantivy.Document:
+    document = tantivy.Document()
+    document.add_text("key", key)
+    document.add_text("path", path)
+    document.add_text("name", name)
+    document.add_bytes("stored", stored)
+    return document
