@@ -6,7 +6,7 @@ import pytest
 from dulwich.repo import Repo
 
 from auralink.servers.deepwiki.errors import RepositoryNotFound
-from auralink.servers.deepwiki.repository import Source, plain_fingerprint, read_head, resolve
+from auralink.servers.deepwiki.repository import Source, plain_files, plain_fingerprint, read_head, resolve
 from tests.servers.deepwiki.conftest import commit, make_repository, write
 
 
@@ -134,3 +134,13 @@ def test_a_plain_folder_changes_when_a_visible_file_does(roots: Path) -> None:
     assert plain_fingerprint(roots / "p", roots / "p/data") == before
     write(roots, {"p/a.md": "longer"})
     assert plain_fingerprint(roots / "p", roots / "p/data") != before
+
+
+def test_a_folder_of_a_checkout_and_a_hidden_one_are_not_read_as_plain_folders(shop: Path, roots: Path, data: Path) -> None:
+    write(roots, {"acme/.keys/a.md": "secret", "notes/a.md": "public", "notes/inner/.git": "gitdir: x", "notes/inner/b.md": "x"})
+    with pytest.raises(RepositoryNotFound, match="inside of a repository"):
+        find(str(shop / "src"), [roots], data)
+    with pytest.raises(RepositoryNotFound, match="hidden"):
+        find(str(roots / "acme/.keys"), [roots], data)
+    assert find(str(roots / "notes"), [roots], data).kind == "plain"
+    assert [path for path, _ in plain_files(roots / "notes", data)] == ["a.md"]

@@ -379,6 +379,20 @@ async def test_a_clone_over_the_size_limit_is_refused(
     await wiki.close()
 
 
+async def test_only_the_clones_that_were_fetched_last_are_kept(
+    tmp_path: Path, serve: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "MAX_CLONES", 1)
+    origin = tmp_path / "origin"
+    make_repository(origin, SHOP)
+    bases = [serve(origin), serve(origin)]
+    for base in bases:
+        wiki = Wiki(tmp_path / "data", [], check_url=allow, clone_base=base)
+        assert (await wiki.ask(REPO, "When are payments captured?")).found
+        await wiki.close()
+    assert len(list((tmp_path / "data/wiki").iterdir())) == 1
+
+
 async def test_closing_ends_a_build_that_is_under_way(tmp_path: Path) -> None:
     connected = asyncio.Event()
 

@@ -7,6 +7,7 @@ of size, time or memory ends it without harm. It ends by itself when its parent 
 import fcntl
 import os
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -51,6 +52,7 @@ def _run(job: dict[str, Any]) -> None:
         _say("progress", stage="clone", done=0, total=0)
         fetch(job["location"], home / "repo.git", addresses=job["addresses"], max_bytes=job["max_bytes"])
         (home / "fetched").touch()
+        _forget_clones(home.parent, keep=job["max_clones"])
     snapshot, fingerprint = _snapshot(job)
     try:
         update(home, snapshot, fingerprint, lambda stage, done, total: _say("progress", stage=stage, done=done, total=total))
@@ -66,6 +68,15 @@ def _snapshot(job: dict[str, Any]) -> tuple[Snapshot, str]:
     path, excluded = Path(job["location"]), Path(job["excluded"])
     fingerprint = plain_fingerprint(path, excluded)
     return PlainSnapshot(path, excluded), fingerprint
+
+
+def _forget_clones(folder: Path, keep: int) -> None:
+    """Delete the clones that were not fetched for longest, beyond `keep`; one that is being worked on stays."""
+    clones = sorted(folder.glob("*/fetched"), key=lambda mark: mark.stat().st_mtime, reverse=True)
+    for mark in clones[keep:]:
+        with (mark.parent / "lock").open("w") as file, suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(mark.parent, ignore_errors=True)
 
 
 @contextmanager

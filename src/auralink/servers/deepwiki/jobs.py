@@ -20,6 +20,7 @@ Progress = Callable[[str, int, int], Awaitable[None]]
 """Awaited with (stage, done, total); stage is `clone` or `index`, total 0 if unknown."""
 
 MAX_BYTES = 512 << 20
+MAX_CLONES = 64
 DEADLINE = 300.0
 _REDIRECTS = 3
 _PASSED_ON = frozenset(
@@ -42,6 +43,7 @@ async def build(
         "excluded": str(excluded),
         "fetch": fetch,
         "max_bytes": MAX_BYTES,
+        "max_clones": MAX_CLONES,
         "addresses": [],
     }
     try:

@@ -80,10 +80,21 @@ def _local(path: Path, roots: Sequence[Path], data_dir: Path, name: str) -> Sour
     if control is None:
         if _is_under(real, [data_dir]):
             raise RepositoryNotFound(f"'{name[:200]}' is not a git repository, and the data directory holds no plain ones.")
+        _check_plain(real, roots, name)
         return Source("plain", str(real))
     if not all(_is_under(place.resolve(), roots) for place in _places(control)):
         raise RepositoryNotFound(f"The objects of '{name[:200]}' lie outside WIKI_REPO_ROOTS; add their folder to it.")
     return Source("git", str(real))
+
+
+def _check_plain(path: Path, roots: Sequence[Path], name: str) -> None:
+    """Refuses a plain folder that would show what its owner keeps out of sight: hidden, or part of a repository's checkout."""
+    root = next(root for root in roots if _is_under(path, [root]))
+    if any(part.startswith(".") for part in path.relative_to(root).parts):
+        raise RepositoryNotFound(f"'{name[:200]}' is a hidden folder; {_HOW}.")
+    above = [parent for parent in path.parents if _is_under(parent, [root])]
+    if any(_control_dir(parent) is not None for parent in above):
+        raise RepositoryNotFound(f"'{name[:200]}' is a folder inside of a repository; name the repository itself.")
 
 
 def _is_under(path: Path, roots: Sequence[Path]) -> bool:
@@ -146,9 +157,10 @@ def _read_ref(control: Path, ref: bytes) -> str | None:
 
 
 def plain_files(path: Path, excluded: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """The files of a plain directory that are indexed: no hidden ones, no links, nothing below `excluded`; in order."""
+    """The files of a plain directory that are indexed, in order: no hidden ones, no links, nothing below `excluded` and
+    nothing of a checkout inside of it (that is a repository by itself, and may have files that git ignores)."""
     for folder, folders, names in os.walk(path, followlinks=False):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and Path(folder, name) != excluded)
+        folders[:] = sorted(name for name in folders if _is_entered(Path(folder, name), excluded))
         with os.scandir(folder) as entries:
             by_name = {entry.name: entry for entry in entries}
         for name in sorted(names):
@@ -156,6 +168,10 @@ def plain_files(path: Path, excluded: Path) -> Iterator[tuple[str, os.stat_resul
             entry = by_name.get(name)
             if entry and not name.startswith(".") and is_indexed(relative) and entry.is_file(follow_symlinks=False):
                 yield relative, entry.stat(follow_symlinks=False)
+
+
+def _is_entered(folder: Path, excluded: Path) -> bool:
+    return not folder.name.startswith(".") and folder != excluded and not (folder / ".git").exists()
 
 
 def plain_fingerprint(path: Path, excluded: Path) -> str:
