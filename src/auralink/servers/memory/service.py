@@ -205,7 +205,7 @@ async def _find(connection: Connection, agent: UUID | None, phrase: str) -> list
     telling = [word for word in (re.sub(r"^\W+|\W+$", "", word) for word in words) if len(word) > 2]
     if found or not telling:
         return found
-    return await store.hits_of_any(connection, agent, telling, rows=MAX_ROWS, entities=MAX_FOUND)
+    return await store.hits_of_any(connection, agent, telling, rows=MAX_FOUND, entities=MAX_FOUND)
 
 
 async def _with_relations(connection: Connection, agent: UUID | None, entities: list[Entity]) -> Graph:
