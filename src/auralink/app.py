@@ -23,6 +23,8 @@ from auralink.core.http import JSONBytes, RequestContext, install_error_handlers
 from auralink.core.migrate import required_migrations
 from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import PROJECT_ROOT, Settings
+from auralink.journal import routes as approval_routes
+from auralink.journal.approvals import Approvals
 from auralink.mcp import deepwiki as deepwiki_routes
 from auralink.mcp import routes as mcp_routes
 from auralink.mcp.components import MCP, build_mcp
@@ -44,11 +46,13 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     db = Database(foundation.dsn)
     audit = GroupCommit(foundation.dsn)
     wiki = build_wiki(settings, foundation.data_dir, guard)
+    approvals = Approvals(db)
     mcp = build_mcp(
         db=db,
         vault=Vault(db, foundation.ring),
         guard=guard,
         audit=audit,
+        approvals=approvals,
         config=config,
         built_in=built_in_servers(wiki),
         calls_per_minute=settings.default_rate_limit,
@@ -76,8 +80,8 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
             yield
 
     app = FastAPI(title="AuraLink AI Core", version=__version__, lifespan=lifespan, default_response_class=JSONBytes)
-    app.state.verifier, app.state.db, app.state.mcp = verifier, db, mcp
-    for router in (health.router, audit_routes.router, mcp_routes.router, deepwiki_routes.router):
+    app.state.verifier, app.state.db, app.state.mcp, app.state.approvals = verifier, db, mcp, approvals
+    for router in (health.router, audit_routes.router, approval_routes.router, mcp_routes.router, deepwiki_routes.router):
         app.include_router(router)
     _add_mcp_endpoint(app, mcp, verifier, settings, foundation)
     install_error_handlers(app)

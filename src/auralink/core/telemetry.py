@@ -17,6 +17,9 @@ mcp_duration = Histogram(
 )
 mcp_errors = Counter("auralink_mcp_errors_total", "MCP operations that failed, by kind.", ["server", "kind"], registry=REGISTRY)
 mcp_sessions = Gauge("auralink_mcp_upstream_sessions", "Open upstream MCP sessions.", registry=REGISTRY)
+mcp_breakers = Gauge("auralink_mcp_breakers_open", "Circuit breakers that are open.", ["server"], registry=REGISTRY)
+mcp_cache_hits = Counter("auralink_mcp_cache_hits_total", "Calls answered from the cache.", ["server"], registry=REGISTRY)
+mcp_rate_limited = Counter("auralink_mcp_rate_limited_total", "Calls refused by a rate limit.", ["server"], registry=REGISTRY)
 audit_batch = Histogram(
     "auralink_audit_batch_records",
     "Records in one group commit of the operation log.",

@@ -8,11 +8,16 @@ from mcp.server.mcpserver import MCPServer
 from auralink.audit.group_commit import GroupCommit
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
+from auralink.journal.approvals import Approvals
+from auralink.mcp.bulkhead import Bulkheads
+from auralink.mcp.cache import ResponseCache
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.connections import Connections
 from auralink.mcp.downstream.announcer import Announcer
 from auralink.mcp.federation import Federation
 from auralink.mcp.limits import RateLimiter
+from auralink.mcp.pins import Pins
+from auralink.mcp.policy import Policy
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.service import Gateway
@@ -33,6 +38,7 @@ class MCP:
     gateway: Gateway
     federation: Federation
     announcer: Announcer
+    pins: Pins
 
     async def open(self) -> None:
         """Fills the registry from the configuration and gets ready to serve."""
@@ -52,6 +58,7 @@ def build_mcp(
     vault: Vault,
     guard: EgressGuard,
     audit: GroupCommit,
+    approvals: Approvals,
     config: MCPConfig,
     built_in: Mapping[str, MCPServer],
     calls_per_minute: int,
@@ -60,10 +67,20 @@ def build_mcp(
     announcer = Announcer()
     resolver = ConnectionResolver(db, announcer.lists_changed)
     upstreams = Upstreams(config, guard, vault, InProcessServers(built_in), announcer.lists_changed)
+    pins = Pins(db)
     registry = Registry(db, guard)
     connections = Connections(
-        db, registry=registry, resolver=resolver, upstreams=upstreams, vault=vault, guard=guard, audit=audit
+        db, registry=registry, resolver=resolver, upstreams=upstreams, vault=vault, guard=guard, audit=audit, pins=pins
     )
-    gateway = Gateway(resolver, upstreams, RateLimiter(calls_per_minute), audit)
-    federation = Federation(db, resolver, upstreams)
-    return MCP(config, resolver, upstreams, registry, connections, gateway, federation, announcer)
+    resolver.on_pins_changed = pins.forget
+    gateway = Gateway(
+        resolver=resolver,
+        policy=Policy(pins, approvals),
+        limits=RateLimiter(calls_per_minute),
+        cache=ResponseCache(config.mcp_global.cache_ttl),
+        bulkheads=Bulkheads(config.circuit_breaker),
+        upstreams=upstreams,
+        audit=audit,
+    )
+    federation = Federation(db, resolver, upstreams, pins)
+    return MCP(config, resolver, upstreams, registry, connections, gateway, federation, announcer, pins)

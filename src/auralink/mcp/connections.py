@@ -21,6 +21,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.core.secret import Secret
 from auralink.mcp import naming, store
 from auralink.mcp.errors import BadCredentials, ConnectionNameTaken, ConnectionNotFound
+from auralink.mcp.pins import Pins
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.schemas import (
@@ -56,6 +57,7 @@ class Connections:
         vault: Vault,
         guard: EgressGuard,
         audit: GroupCommit,
+        pins: Pins,
     ) -> None:
         self._db = db
         self._registry = registry
@@ -64,6 +66,7 @@ class Connections:
         self._vault = vault
         self._guard = guard
         self._audit = audit
+        self._pins = pins
 
     async def connect(self, principal: Principal, request: ConnectRequest, *, source: str) -> ConnectResponse:
         """Contacts the server, and stores the connection if it answers.
@@ -89,10 +92,11 @@ class Connections:
             secret = _document(request.credentials)
             _check_credentials(server, request.credentials)
             with acting_as(principal):
-                session = await self._upstreams.open_session(record, secret, server.timeout)
+                session, record = await self._open(record, secret)
                 try:
                     tools = await session.list_tools(time.monotonic() + server.timeout)
                     await self._store(principal, record, secret, session, list(tools))
+                    await self._pins.quarantined(principal, record, tools)
                 finally:
                     await session.close()
         return ConnectResponse(
@@ -103,8 +107,18 @@ class Connections:
             name=record.name,
             capabilities=_capabilities(tools),
             protocol_version=session.protocol_version,
-            served_by=server.served_by,
+            served_by=record.server.served_by,
         )
+
+    async def _open(self, record: ConnectionRecord, secret: Secret | None) -> tuple[UpstreamSession, ConnectionRecord]:
+        """A session with the server, or in development mode with its built-in twin if it cannot be reached."""
+        try:
+            return await self._upstreams.open_session(record, secret, record.server.timeout), record
+        except UpstreamError as error:
+            twin = self._upstreams.twin(record)
+            if twin is None or error.sent:
+                raise
+            return await self._upstreams.open_session(twin, None, twin.server.timeout), twin
 
     async def disconnect(self, principal: Principal, connection_id: UUID, *, source: str) -> None:
         """Closes a connection: its sessions end, its credential is deleted."""

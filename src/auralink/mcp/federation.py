@@ -15,6 +15,8 @@ from auralink.core.db import Database
 from auralink.core.errors import AuralinkError
 from auralink.mcp import naming, store
 from auralink.mcp.errors import ToolNotFound
+from auralink.mcp.pins import Pins
+from auralink.mcp.policy import is_offered, verdict_on
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.schemas import ConnectionRecord, Degraded, ToolPage, ToolView
 from auralink.mcp.upstream.session import KEY_OF_ITEM, Kind, UpstreamSession
@@ -74,6 +76,7 @@ class Entry:
     record: ConnectionRecord
     own: str
     item: Item
+    quarantined: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,11 @@ class Listing:
 class Federation:
     """Lists what a principal's connections offer."""
 
-    def __init__(self, db: Database, resolver: ConnectionResolver, upstreams: Upstreams) -> None:
+    def __init__(self, db: Database, resolver: ConnectionResolver, upstreams: Upstreams, pins: Pins) -> None:
         self._db = db
         self._resolver = resolver
         self._upstreams = upstreams
+        self._pins = pins
 
     async def records(self, principal: Principal, view: View = EVERYTHING) -> list[ConnectionRecord]:
         """The open connections in a view. Raises ConnectionNotFound for a view of one that is not the principal's."""
@@ -104,17 +108,19 @@ class Federation:
         with acting_as(principal):
             return await self._upstreams.session(principal, record, time.monotonic() + record.server.timeout)
 
-    async def listing(self, principal: Principal, kind: Kind, view: View = EVERYTHING) -> Listing:
+    async def listing(
+        self, principal: Principal, kind: Kind, view: View = EVERYTHING, *, with_quarantined: bool = False
+    ) -> Listing:
         """The tools, prompts, resources or resource templates in a view, under the view's names."""
         records = await self.records(principal, view)
         parts = await asyncio.gather(*(self._part(principal, record, kind, view) for record in records))
-        entries = [entry for part in parts for entry in part.entries]
+        entries = [entry for part in parts for entry in part.entries if with_quarantined or not entry.quarantined]
         entries.sort(key=lambda entry: entry.item[KEY_OF_ITEM[kind]])
         return Listing(entries, [degraded for part in parts for degraded in part.degraded])
 
     async def tools(self, principal: Principal, *, query: str | None = None) -> ToolPage:
         """Every tool of the principal's connections, as REST shows it."""
-        listing = await self.listing(principal, "tools")
+        listing = await self.listing(principal, "tools", with_quarantined=True)
         views = [_tool_view(entry) for entry in listing.entries]
         return ToolPage(
             items=[tool for tool in views if not query or matches(tool.name, tool.title, tool.description, query=query)],
@@ -128,10 +134,11 @@ class Federation:
             with acting_as(principal):
                 session = await self._upstreams.session(principal, record, deadline)
                 items = await session.listed(kind, deadline)
+                quarantined = await self._pins.quarantined(principal, record, items) if kind == "tools" else {}
         except AuralinkError as error:
             missing = Degraded(connection_id=record.id, connection=record.name, code=error.code, message=error.message)
             return Listing([], [missing])
-        entries = (_entry(record, own, item, kind, view) for own, item in items.items())
+        entries = (_entry(record, own, item, kind, view, quarantined=own in quarantined) for own, item in items.items())
         return Listing([entry for entry in entries if _is_shown(entry, kind, view)])
 
 
@@ -141,16 +148,15 @@ def matches(*texts: str | None, query: str) -> bool:
     return all(word in text for word in query.lower().split())
 
 
-def _entry(record: ConnectionRecord, own: str, item: Item, kind: Kind, view: View) -> Entry:
+def _entry(record: ConnectionRecord, own: str, item: Item, kind: Kind, view: View, *, quarantined: bool) -> Entry:
     public = view.public_name if kind in ("tools", "prompts") else view.public_uri
-    return Entry(record, own, {**item, KEY_OF_ITEM[kind]: public(record, own)})
+    return Entry(record, own, {**item, KEY_OF_ITEM[kind]: public(record, own)}, quarantined)
 
 
 def _is_shown(entry: Entry, kind: Kind, view: View) -> bool:
     if kind != "tools":
         return True
-    server, policy = entry.record.server, entry.record.policy
-    offered = (server.tools is None or entry.own in server.tools) and policy.decide(entry.own) != "deny"
+    offered = is_offered(entry.record, entry.own) and entry.record.policy.decide(entry.own) != "deny"
     return offered and (view.tools is None or entry.item["name"] in view.tools)
 
 
@@ -166,5 +172,6 @@ def _tool_view(entry: Entry) -> ToolView:
         input_schema=tool.get("inputSchema") or {},
         output_schema=tool.get("outputSchema"),
         annotations=tool.get("annotations") or {},
-        policy=record.policy.decide(entry.own),
+        policy=verdict_on(record, {**tool, "name": entry.own}),
+        pin="quarantined" if entry.quarantined else "approved",
     )

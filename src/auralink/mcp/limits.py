@@ -11,7 +11,7 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
 from auralink.auth.principal import Principal
 from auralink.mcp.errors import RateLimited
-from auralink.mcp.schemas import Server
+from auralink.mcp.schemas import ConnectionRecord
 
 
 class RateLimiter:
@@ -20,19 +20,24 @@ class RateLimiter:
     def __init__(self, per_user_and_minute: int) -> None:
         self._per_user = RateLimitItemPerMinute(per_user_and_minute)
         self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._per_server: dict[int, RateLimitItem] = {}
+        self._items: dict[int, RateLimitItem] = {}
 
-    async def check(self, principal: Principal, server: Server) -> None:
-        """Counts one call.
+    async def check(self, principal: Principal, record: ConnectionRecord, tool: str | None = None) -> None:
+        """Counts one call, of a tool if one is named.
 
         Raises:
             RateLimited: with `Retry-After` in seconds.
         """
-        user = principal.user_id.hex
+        user, server = principal.user_id.hex, record.server
         await self._hit(self._per_user, f"{self._per_user.amount} calls a minute in all", "user", user)
         if server.rate_limit is not None:
-            item = self._per_server.setdefault(server.rate_limit, RateLimitItemPerMinute(server.rate_limit))
+            item = self._per_minute(server.rate_limit)
             await self._hit(item, f"{server.rate_limit} calls a minute to {server.name!r}", "server", user, server.name)
+        if tool is not None and (limit := record.policy.rate_limits.get(tool)) is not None:
+            await self._hit(self._per_minute(limit), f"{limit} calls a minute of {tool!r}", "tool", str(record.id), tool)
+
+    def _per_minute(self, calls: int) -> RateLimitItem:
+        return self._items.setdefault(calls, RateLimitItemPerMinute(calls))
 
     async def _hit(self, item: RateLimitItem, what: str, *key: str) -> None:
         if await self._limiter.hit(item, *key):

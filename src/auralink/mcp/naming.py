@@ -7,6 +7,7 @@ characters is shortened and ends in eight hex digits of its SHA-256, which keeps
 
 import hashlib
 import re
+from collections.abc import Collection
 
 SEPARATOR = "__"
 MAX_LENGTH = 60
@@ -41,6 +42,14 @@ def split(name: str) -> tuple[str, str] | None:
     """Connection and (possibly shortened) tool part of a public name; None if it is not one."""
     connection, separator, tool = name.partition(SEPARATOR)
     return (connection, tool) if separator and connection and tool else None
+
+
+def own_name(connection: str, part: str, names: Collection[str]) -> str | None:
+    """The own name, among `names`, of the tool or prompt that `part` of a public name stands for; None if there is none."""
+    if part in names:
+        return part
+    wanted = f"{connection}{SEPARATOR}{part}"
+    return next((name for name in names if public_name(connection, name) == wanted), None)
 
 
 def _looks_shortened(tool: str) -> bool:

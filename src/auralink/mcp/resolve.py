@@ -34,6 +34,7 @@ class ConnectionResolver:
         """`announce` is told whose connections have changed (None: anybody's)."""
         self._db = db
         self._announce = announce
+        self.on_pins_changed: Callable[[], None] = lambda: None
         self._entries: dict[tuple[UUID, str | UUID], tuple[float, ConnectionRecord]] = {}
         self._listening = False
         self._listener: asyncio.Task[None] | None = None
@@ -104,6 +105,8 @@ class ConnectionResolver:
                 table, row_id, *user_id = notice.payload.split(":")
                 if table == "user_mcp_connections":
                     self.forget(UUID(row_id))
+                elif table == "tool_pins":
+                    self.on_pins_changed()
                 else:
                     self._entries.clear()
                 self._announce(UUID(user_id[0]) if user_id else None)

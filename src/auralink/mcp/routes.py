@@ -22,6 +22,8 @@ from auralink.mcp.schemas import (
     ConnectRequest,
     ConnectResponse,
     Credentials,
+    PinPage,
+    PinView,
     ServerBody,
     ServerPage,
     ServerPatch,
@@ -134,6 +136,18 @@ async def list_tools(
 ) -> ToolPage:
     """Every tool of your connections, in the order of their names; `degraded` says which connections are missing and why."""
     return await mcp.federation.tools(principal, query=q)
+
+
+@router.get("/pins")
+async def list_pins(principal: Authenticated, mcp: Components, limit: Limit = 50, cursor: str | None = None) -> PinPage:
+    """Your quarantined tools: what you approved, what the server says now, and the difference."""
+    return await mcp.pins.page(principal, after=decode_cursor(cursor), limit=limit)
+
+
+@router.post("/pins/{pin_id}/approve")
+async def approve_pin(pin_id: UUID, principal: Authenticated, mcp: Components) -> PinView:
+    """Takes a quarantined tool as its server describes it now."""
+    return await mcp.pins.approve(principal, pin_id)
 
 
 @router.post("/tools/{name}/call", response_model=ToolCallResponse)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
-Decision = Literal["allow", "deny"]
+Decision = Literal["auto", "allow", "ask", "deny"]
 Transport = Literal["in_process", "http", "sse", "stdio"]
 AuthType = Literal["none", "bearer", "api_key", "oauth"]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
@@ -19,10 +19,14 @@ class _Body(BaseModel):
 
 
 class ConnectionPolicy(_Body):
-    """What may be called on a connection: a decision for each named tool, and one for the rest."""
+    """What may be called on a connection: a decision for each named tool, and one for the rest.
 
-    default: Decision = "allow"
+    `auto` allows what does not declare itself destructive and asks about the rest. `rate_limits` are calls of a tool per minute.
+    """
+
+    default: Decision = "auto"
     tools: dict[str, Decision] = Field(default_factory=dict, max_length=500)
+    rate_limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict, max_length=500)
 
     def decide(self, tool: str) -> Decision:
         """The decision for a tool."""
@@ -189,6 +193,7 @@ class ToolView(BaseModel):
     output_schema: dict[str, Any] | None
     annotations: dict[str, Any]
     policy: Decision
+    pin: Literal["approved", "quarantined"] = "approved"
 
 
 class Degraded(BaseModel):
@@ -206,6 +211,27 @@ class ToolPage(BaseModel):
     items: list[ToolView]
     next_cursor: str | None
     degraded: list[Degraded]
+
+
+class PinView(BaseModel):
+    """A tool whose definition waits to be looked at: what was approved, what the server says now, and the difference."""
+
+    pin_id: UUID
+    connection_id: UUID
+    tool: str
+    status: Literal["approved", "quarantined"]
+    flags: list[str]
+    definition: dict[str, Any]
+    seen: dict[str, Any] | None
+    diff: str
+    updated_at: datetime
+
+
+class PinPage(BaseModel):
+    """A page of quarantined tools, newest first."""
+
+    items: list[PinView]
+    next_cursor: str | None
 
 
 class CallBody(_Body):
@@ -242,6 +268,7 @@ class Server:
     rate_limit: int | None
     tools: frozenset[str] | None
     trusted: bool
+    twin_of: str | None = None
 
     @property
     def label(self) -> str:
@@ -251,6 +278,8 @@ class Server:
     @property
     def served_by(self) -> str:
         """Who answers for the server: `built-in:<name>` for one in this process, else its name."""
+        if self.twin_of is not None:
+            return f"built-in:{self.name} (fallback for {self.twin_of})"
         return f"built-in:{self.name}" if self.transport == "in_process" else self.name
 
 

@@ -1,10 +1,14 @@
 """The MCP gateway: the one path on which every tool call goes, whatever door it came through (P-ONEPATH).
 
-resolve    connection and tool, under the principal's row level security
-policy     the operator's allow-list, then the connection's own policy
-limits     calls per user and minute
-upstream   deadline, retry of what is safe to repeat
-audit      the outcome joins the current group commit; the answer leaves when that has landed
+1. resolve: connection and tool, under the principal's row level security
+2. policy: the operator's allow-list, the pin, then allow, ask or deny
+3. limits: calls per user and minute
+4. cache: answers of read-only tools
+5. bulkhead: circuit breaker, and calls under way of each (server, credential)
+6. upstream: deadline, retry of what is safe to repeat
+7. audit: the outcome joins the current group commit; the answer leaves when that has landed
+
+In development mode a hosted server that cannot be reached is replaced by its built-in twin, for read-only calls (P-FALLBACK).
 """
 
 import asyncio
@@ -24,14 +28,17 @@ from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
 from auralink.core.logging import trace_id
 from auralink.mcp import naming
-from auralink.mcp.errors import ToolDenied, ToolNotFound
+from auralink.mcp.bulkhead import Bulkheads, CircuitOpen
+from auralink.mcp.cache import ResponseCache, is_read_only
+from auralink.mcp.errors import ToolNotFound
 from auralink.mcp.limits import RateLimiter
 from auralink.mcp.peer import NOBODY, Peer
+from auralink.mcp.pins import Tools
+from auralink.mcp.policy import Policy
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.rounds import request_with_input
 from auralink.mcp.schemas import ConnectionRecord, ToolAnswer
 from auralink.mcp.upstream.errors import UpstreamError, UpstreamRejected
-from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstreams import Upstreams
 
 log = structlog.get_logger(__name__)
@@ -42,17 +49,30 @@ METHOD_NOT_FOUND = -32601
 CUSTOM, UNKNOWN = "custom", "unknown"
 """Labels of servers that users name, and of calls that reached none."""
 
-Arguments = Mapping[str, Any]
+Params = Mapping[str, Any]
 NOTHING: Mapping[str, Any] = {}
 
 
 class Gateway:
     """Carries a principal's calls to the servers of its connections."""
 
-    def __init__(self, resolver: ConnectionResolver, upstreams: Upstreams, limits: RateLimiter, audit: GroupCommit) -> None:
+    def __init__(
+        self,
+        *,
+        resolver: ConnectionResolver,
+        policy: Policy,
+        limits: RateLimiter,
+        cache: ResponseCache,
+        bulkheads: Bulkheads,
+        upstreams: Upstreams,
+        audit: GroupCommit,
+    ) -> None:
         self._resolver = resolver
-        self._upstreams = upstreams
+        self._policy = policy
         self._limits = limits
+        self._cache = cache
+        self._bulkheads = bulkheads
+        self._upstreams = upstreams
         self._audit = audit
 
     async def call_tool(
@@ -60,7 +80,7 @@ class Gateway:
         principal: Principal,
         connection: str | UUID,
         tool: str,
-        arguments: Arguments,
+        arguments: Params,
         *,
         source: str,
         peer: Peer = NOBODY,
@@ -80,10 +100,10 @@ class Gateway:
             record = await self._resolver.resolve(principal, connection)
             operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
             params = {**extras, "name": tool, "arguments": dict(arguments)}
-            result = await self._admitted_call(principal, record, operation, params, peer)
+            result = await self._call_or_fall_back(principal, record, operation, params, peer)
         return ToolAnswer(result, operation.served_by or "", operation.cached, operation.duration_ms, operation.id)
 
-    async def call_public_name(self, principal: Principal, name: str, arguments: Arguments, *, source: str) -> ToolAnswer:
+    async def call_public_name(self, principal: Principal, name: str, arguments: Params, *, source: str) -> ToolAnswer:
         """Calls a tool by the name under which clients see it, `<connection>__<tool>`."""
         connection, tool = naming.split(name) or (name, "")
         return await self.call_tool(principal, connection, tool, arguments, source=source)
@@ -104,38 +124,75 @@ class Gateway:
             record = await self._resolver.resolve(principal, connection)
             operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
             operation.served_by = record.server.served_by
-            await self._limits.check(principal, record.server)
+            await self._limits.check(principal, record)
             deadline = time.monotonic() + record.server.timeout
             with acting_as(principal):
-                session = await self._upstreams.session(principal, record, deadline)
-                result = await request_with_input(session, method, params, deadline, peer)
+                async with self._bulkheads.call(record, deadline):
+                    session = await self._upstreams.session(principal, record, deadline)
+                    result = await request_with_input(session, method, params, deadline, peer)
             operation.outcome = "ok"
         return result
 
-    async def _admitted_call(
-        self, principal: Principal, record: ConnectionRecord, operation: Operation, params: dict[str, Any], peer: Peer
+    async def _call_or_fall_back(
+        self, principal: Principal, record: ConnectionRecord, operation: Operation, params: Params, peer: Peer
     ) -> dict[str, Any]:
+        try:
+            return await self._admitted_call(principal, record, operation, params, peer)
+        except (CircuitOpen, UpstreamError) as error:
+            twin = self._upstreams.twin(record)
+            if twin is None or getattr(error, "sent", False):
+                raise
+            log.warning("using the built-in twin", server=record.server.name, reason=error.code)
+            return await self._admitted_call(principal, twin, operation, params, peer, instead_of=error)
+
+    async def _admitted_call(
+        self,
+        principal: Principal,
+        record: ConnectionRecord,
+        operation: Operation,
+        params: Params,
+        peer: Peer,
+        *,
+        instead_of: AuralinkError | None = None,
+    ) -> dict[str, Any]:
+        """The call of a resolved connection; `instead_of` is why its server, a twin, is asked."""
         deadline = time.monotonic() + record.server.timeout
         with acting_as(principal):
-            session = await self._upstreams.session(principal, record, deadline)
-            name, definition = await _definition(session, record, params["name"], deadline)
-            operation.tool = params["name"] = name
-            _check_policy(record, name)
-            await self._limits.check(principal, record.server)
-            result = await self._call_upstream(principal, record, definition, params, deadline, peer)
+            tools, name = await self._find_tool(principal, record, params["name"], deadline)
+            operation.tool, params = name, {**params, "name": name}
+            if instead_of is not None and not is_read_only(tools[name]):
+                raise instead_of
+            deadline += await self._policy.check(principal, record, tools, params, peer)
+            await self._limits.check(principal, record, name)
+            key = self._cache.key(record, tools[name], params)
+            result = self._cache.get(key, record.server.label)
+            operation.cached = result is not None
+            if result is None:
+                result = await self._call_upstream(principal, record, operation, tools[name], params, deadline, peer)
+                self._cache.put(key, record, tools[name], result)
         operation.served_by = record.server.served_by
-        operation.outcome = "ok"
-        if result.get("isError"):
-            operation.outcome, operation.error = "tool_error", session.redactor.text(_first_text(result))[:500]
+        operation.outcome = "tool_error" if result.get("isError") else "ok"
         operation.response_bytes = len(dumps(result))
         return result
+
+    async def _find_tool(self, principal: Principal, record: ConnectionRecord, tool: str, deadline: float) -> tuple[Tools, str]:
+        """The server's tools, and the own name of the one meant; `tool` may be the shortened form of its public name."""
+        async with self._bulkheads.call(record, deadline):
+            session = await self._upstreams.session(principal, record, deadline)
+            for refresh in (False, True):
+                tools = await session.list_tools(deadline, refresh=refresh)
+                if (name := naming.own_name(record.name, tool, tools)) is not None:
+                    return tools, name
+        known = ", ".join(sorted(tools)[:20]) or "none"
+        raise ToolNotFound(f"connection {record.name!r} (server {record.server.name!r}) has no tool {tool!r}; it has: {known}")
 
     async def _call_upstream(
         self,
         principal: Principal,
         record: ConnectionRecord,
-        definition: Mapping[str, Any],
-        params: Mapping[str, Any],
+        operation: Operation,
+        definition: Params,
+        params: Params,
         deadline: float,
         peer: Peer,
     ) -> dict[str, Any]:
@@ -143,8 +200,9 @@ class Gateway:
         backoff = FIRST_BACKOFF
         for retries_left in range(record.server.retry_attempts, -1, -1):
             try:
-                session = await self._upstreams.session(principal, record, deadline)
-                return await request_with_input(session, "tools/call", params, deadline, peer)
+                async with self._bulkheads.call(record, deadline):
+                    session = await self._upstreams.session(principal, record, deadline)
+                    result = await request_with_input(session, "tools/call", params, deadline, peer)
             except UpstreamRejected as error:
                 raise _tool_unknown_upstream(error, record, definition["name"]) from error
             except UpstreamError as error:
@@ -152,6 +210,10 @@ class Gateway:
                 if not retries_left or not may_repeat or time.monotonic() + backoff >= deadline:
                     raise
                 log.info("retrying a tool call", server=record.server.name, tool=definition["name"], reason=error.code)
+            else:
+                if result.get("isError"):
+                    operation.error = session.redactor.text(_first_text(result))[:500]
+                return result
             await asyncio.sleep(backoff)
             backoff *= 2
         raise AssertionError("the last attempt returns or raises")
@@ -190,39 +252,8 @@ def _measure(operation: Operation) -> None:
     log.debug("operation", server=label, method=operation.operation, tool=operation.tool, outcome=operation.outcome)
 
 
-async def _definition(
-    session: UpstreamSession, record: ConnectionRecord, tool: str, deadline: float
-) -> tuple[str, Mapping[str, Any]]:
-    """The tool's own name and definition; `tool` may be the shortened form of its public name."""
-    for refresh in (False, True):
-        tools = await session.list_tools(deadline, refresh=refresh)
-        if tool in tools:
-            return tool, tools[tool]
-        wanted = f"{record.name}{naming.SEPARATOR}{tool}"
-        for name, definition in tools.items():
-            if naming.public_name(record.name, name) == wanted:
-                return name, definition
-    known = ", ".join(sorted(tools)[:20]) or "none"
-    raise ToolNotFound(f"connection {record.name!r} (server {record.server.name!r}) has no tool {tool!r}; it has: {known}")
-
-
-def _check_policy(record: ConnectionRecord, tool: str) -> None:
-    if not _allowed_by_operator(record, tool):
-        raise ToolDenied(f"the operator does not offer tool {tool!r} of server {record.server.name!r} (its allow-list lacks it)")
-    if record.policy.decide(tool) == "deny":
-        raise ToolDenied(
-            f"the policy of connection {record.name!r} denies tool {tool!r}; "
-            f"change it with PATCH /api/v1/mcp/connections/{record.id}"
-        )
-
-
-def _allowed_by_operator(record: ConnectionRecord, tool: str) -> bool:
-    return record.server.tools is None or tool in record.server.tools
-
-
-def _is_repeatable(definition: Mapping[str, Any]) -> bool:
-    annotations = definition.get("annotations") or {}
-    return bool(annotations.get("readOnlyHint") or annotations.get("idempotentHint"))
+def _is_repeatable(definition: Params) -> bool:
+    return is_read_only(definition) or (definition.get("annotations") or {}).get("idempotentHint") is True
 
 
 def _tool_unknown_upstream(error: UpstreamRejected, record: ConnectionRecord, tool: str) -> AuralinkError:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID
 
 import aiohttp
@@ -64,7 +65,7 @@ class Upstreams:
         Raises:
             UpstreamError: it could not be opened.
         """
-        key = (record.id, record.credential_version)
+        key = (record.id, record.credential_version, record.server.transport)
 
         async def opener() -> UpstreamSession:
             credentials = await self._credentials(principal, record)
@@ -86,6 +87,16 @@ class Upstreams:
             await transport.close()
             raise
         return session
+
+    def twin(self, record: ConnectionRecord) -> ConnectionRecord | None:
+        """The same connection on the built-in server of that type; None where falling back to it is not allowed (P-FALLBACK)."""
+        server = record.server
+        hosted = self._config.mcp_servers.get(server.name) if server.id is not None else None
+        allowed = hosted is not None and hosted.fallback and self._config.environment.mode == "development"
+        if not allowed or server.transport not in ("http", "sse") or server.server_type not in self._built_in:
+            return None
+        stand_in = replace(server, name=server.server_type, transport="in_process", endpoint=None, twin_of=server.name)
+        return replace(record, server=stand_in, sealed_credentials=None)
 
     def forget(self, connection_id: UUID) -> None:
         """Closes the sessions of a connection, of every version of its credential."""

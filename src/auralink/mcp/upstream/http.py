@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
-import orjson
 
 from auralink.core.egress import EgressGuard
 from auralink.mcp.upstream.errors import (
@@ -23,7 +22,7 @@ from auralink.mcp.upstream.errors import (
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, message_of
+from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, bytes_of, message_of
 
 SESSION_ID = "Mcp-Session-Id"
 CONNECT_SECONDS = 10.0
@@ -107,7 +106,7 @@ class HttpTransport:
         try:
             async with self._http.post(
                 self._endpoint,
-                data=orjson.dumps(message),
+                data=bytes_of(message),
                 headers=all_headers,
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
@@ -173,7 +172,7 @@ class HttpTransport:
             f"MCP server {self._server!r} answered more than {MAX_ANSWER_BYTES // 2**20} MiB; ask it for less", sent=True
         )
 
-    def _parse(self, body: bytes | str) -> Message:
+    def _parse(self, body: bytes) -> Message:
         message = message_of(body)
         if message is None:
             raise UpstreamBadAnswer(f"MCP server {self._server!r} answered something that is not a JSON-RPC message", sent=True)
@@ -211,9 +210,10 @@ class HttpTransport:
                     return
         response.close()
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[str]:
+    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """The data of each server-sent event (WHATWG HTML §9.2), comments and empty events left out."""
-        buffer, data, size = b"", [], 0
+        buffer, size = b"", 0
+        data: list[bytes] = []
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > MAX_ANSWER_BYTES:
@@ -221,12 +221,12 @@ class HttpTransport:
             *lines, buffer = (buffer + chunk).replace(b"\r\n", b"\n").split(b"\n")
             for line in lines:
                 if line.startswith(b"data:"):
-                    data.append(line[5:].removeprefix(b" ").decode("utf-8", "replace"))
+                    data.append(line[5:].removeprefix(b" "))
                 elif not line and data:
-                    text = "\n".join(data)
+                    event = b"\n".join(data)
                     data.clear()
-                    if text:
-                        yield text
+                    if event:
+                        yield event
 
 
 def _is_about_session(error: object) -> bool:

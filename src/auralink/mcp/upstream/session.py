@@ -33,6 +33,7 @@ from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERS
 
 from auralink import __version__
 from auralink.mcp.peer import NOBODY, Peer
+from auralink.mcp.upstream import shapes
 from auralink.mcp.upstream.conversation import Conversation
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
 from auralink.mcp.upstream.redaction import NOTHING_TO_HIDE, Redactor
@@ -108,7 +109,7 @@ class UpstreamSession:
         try:
             result = await self._request("server/discover", {}, time.monotonic() + timeout / 2)
         except UpstreamRejected as error:
-            supported = (error.data or {}).get("supported", []) if isinstance(error.data, dict) else []
+            supported = shapes.strings(shapes.mapping(error.data).get("supported"))
             if (
                 error.rpc_code == UNSUPPORTED_PROTOCOL_VERSION
                 and supported
@@ -119,10 +120,10 @@ class UpstreamSession:
         except (UpstreamBadAnswer, UpstreamTimeout):
             await self._initialize(deadline)
         else:
-            if LATEST_MODERN_VERSION not in result.get("supportedVersions", ()):
+            if LATEST_MODERN_VERSION not in shapes.strings(result.get("supportedVersions")):
                 await self._initialize(deadline)
             else:
-                self._adopt(result, result.get("_meta", {}).get(SERVER_INFO_META_KEY) or {})
+                self._adopt(result, shapes.mapping(result.get("_meta")).get(SERVER_INFO_META_KEY))
         self._generation += 1
 
     async def _initialize(self, deadline: float) -> None:
@@ -135,13 +136,13 @@ class UpstreamSession:
                 f"MCP server {self.server!r} speaks protocol revision {version!r}, which we do not", sent=True
             )
         self.protocol_version = version
-        self._adopt(result, result.get("serverInfo") or {})
+        self._adopt(result, result.get("serverInfo"))
         await self.notify("notifications/initialized", None, deadline)
 
-    def _adopt(self, result: Mapping[str, Any], server_info: dict[str, Any]) -> None:
-        self.capabilities = result.get("capabilities") or {}
-        self.instructions = result.get("instructions")
-        self.server_info = server_info
+    def _adopt(self, result: Mapping[str, Any], server_info: Any) -> None:
+        self.capabilities = shapes.mapping(result.get("capabilities"))
+        self.instructions = shapes.text(result.get("instructions"))
+        self.server_info = shapes.server_info(server_info)
 
     async def request(self, method: str, params: Mapping[str, Any], deadline: float, *, peer: Peer = NOBODY) -> dict[str, Any]:
         """Sends a request and returns its result as raw JSON. `deadline` is on the monotonic clock; it stands still while the
@@ -221,8 +222,9 @@ class UpstreamSession:
         ttl, cursor = LIST_SECONDS, None
         for _ in range(MAX_PAGES):
             result = await self.request(method, {"cursor": cursor} if cursor else {}, deadline)
-            page = result.get(kind)
-            if not isinstance(page, list) or not all(isinstance(i, dict) and isinstance(i.get(key), str) for i in page):
+            given = result.get(kind)
+            page = [item for entry in given if (item := shapes.item(entry, key))] if isinstance(given, list) else None
+            if page is None or len(page) != len(given):
                 raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a list of {kind}", sent=True)
             items += page
             if isinstance(result.get("ttlMs"), int) and result["ttlMs"] > 0:
@@ -250,7 +252,7 @@ class UpstreamSession:
         if (error := response.get("error")) is not None:
             raise self._rejected(method, error)
         result = response.get("result")
-        if not isinstance(result, dict):
+        if not shapes.is_result(method, result):
             raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a result", sent=True)
         return result
 

@@ -6,7 +6,6 @@ Only an admin registers a command. How the process is started and ended is in `c
 import asyncio
 from collections.abc import Mapping, Sequence
 
-import orjson
 import structlog
 
 from auralink.mcp.upstream.child import LAST_WORDS, Child, LineTooLong, NotReading
@@ -17,7 +16,7 @@ from auralink.mcp.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, message_of
+from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, bytes_of, message_of
 
 log = structlog.get_logger(__name__)
 
@@ -147,7 +146,7 @@ class StdioTransport:
         if self._child is None or not self._child.running:
             raise UpstreamClosed(f"MCP server {self._server!r} has ended", sent=False)
         try:
-            await self._child.write(orjson.dumps(message) + b"\n", max_unread=MAX_UNREAD_BYTES)
+            await self._child.write(bytes_of(message) + b"\n", max_unread=MAX_UNREAD_BYTES)
         except NotReading as error:
             self._fail(UpstreamClosed(f"MCP server {self._server!r} does not read its input and was killed", sent=True))
             self._child.kill()
@@ -161,7 +160,7 @@ class StdioTransport:
             return
         params = {"requestId": request["id"], "reason": "the caller no longer waits"}
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-        self._child.write_if_reading(orjson.dumps(note) + b"\n")
+        self._child.write_if_reading(bytes_of(note) + b"\n")
 
     def _fail(self, error: UpstreamError) -> None:
         if self._failure is None:

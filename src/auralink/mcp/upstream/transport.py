@@ -4,10 +4,13 @@ Messages are not parsed into typed models: vendor fields and `_meta` pass throug
 of what the gateway does not need to understand.
 """
 
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import orjson
+
+from auralink.core.errors import InvalidRequest
 
 Message = dict[str, Any]
 OnMessage = Callable[[Message], Awaitable[None]]
@@ -44,11 +47,32 @@ class Transport(Protocol):
         ...
 
 
-def message_of(data: bytes | str) -> Message | None:
-    """The JSON-RPC message in `data`, or None if it is not one: what is read from it later must have the right shape."""
+MANY_BRACKETS = 200
+
+
+def bytes_of(message: Message) -> bytes:
+    """The message as JSON.
+
+    Raises:
+        InvalidRequest: it is nested too deep.
+    """
+    try:
+        return orjson.dumps(message)
+    except TypeError:  # integers beyond 64 bits, and half of a surrogate pair, are JSON that orjson does not write
+        try:
+            return json.dumps(message, separators=(",", ":")).encode()
+        except RecursionError:
+            raise InvalidRequest("the request is nested too deep to be sent on") from None
+
+
+def message_of(data: bytes) -> Message | None:
+    """The JSON-RPC message in `data`, or None if it is not one: what is read from it later must have the right shape, and must
+    not be nested deeper than can be written again."""
     try:
         message = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        if data.count(b"[") + data.count(b"{") > MANY_BRACKETS:
+            orjson.dumps(message)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         return None
     if not isinstance(message, dict) or not isinstance(message.get("id"), int | str | None):
         return None

@@ -1,0 +1,1 @@
+"""What both gateways need of a call that a person has to decide on, and of a run."""

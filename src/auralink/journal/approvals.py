@@ -1,0 +1,139 @@
+"""Approvals: a person's yes to one call, once, for fifteen minutes.
+
+An approval covers exactly one user, connection, tool, arguments and definition of the tool; if any of them differs it is another
+call. A client that can ask its user does so on the spot; for any other the approval waits under `/api/v1/approvals`.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from auralink.auth.principal import Principal
+from auralink.core.db import Database
+from auralink.core.errors import Conflict, Forbidden, NotFound
+from auralink.core.ids import uuid7
+from auralink.core.paging import Position, encode_cursor
+from auralink.journal import store
+from auralink.journal.schemas import ApprovalPage, ApprovalView, Decision
+
+VALID_SECONDS = 15 * 60
+
+
+class ApprovalRequired(Forbidden):
+    """The call has to be approved first; the error names the approval."""
+
+    code = "approval_required"
+    title = "Approval required"
+
+
+class ApprovalNotFound(NotFound):
+    """The user has no such approval."""
+
+    code = "approval_not_found"
+    title = "Approval not found"
+
+
+class ApprovalClosed(Conflict):
+    """The approval was decided, used, or has expired."""
+
+    code = "approval_closed"
+    title = "Approval closed"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is to be approved."""
+
+    connection_id: UUID
+    server: str
+    tool: str
+    arguments: Mapping[str, Any]
+    definition: Mapping[str, Any]
+
+    @property
+    def hash(self) -> bytes:
+        """SHA-256 of what the approval covers, as canonical JSON."""
+        covered = [str(self.connection_id), self.tool, self.arguments, self.definition]
+        return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+class Approvals:
+    """Asks for, takes and uses decisions."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def use(self, principal: Principal, call: Call) -> bool:
+        """Whether the call was approved; the approval is used up."""
+        async with self._db.tenant(principal) as connection:
+            return await store.use_approval(connection, call.hash) is not None
+
+    async def require(self, principal: Principal, call: Call) -> ApprovalRequired:
+        """The error for a call that nobody has approved; the approval then waits to be decided."""
+        async with self._db.tenant(principal) as connection:
+            approval_id = await store.find_pending(connection, call.hash)
+            if approval_id is None:
+                approval_id = uuid7()
+                await store.insert_approval(connection, self._row(principal, approval_id, call, "pending"))
+        where = f"/api/v1/approvals/{approval_id}"
+        return ApprovalRequired(
+            f"tool {call.tool!r} of {call.server!r} needs approval: POST {where} with "
+            '{"decision": "approve"}, then make the same call again within 15 minutes',
+            extra={"approval_id": str(approval_id), "approval": where},
+        )
+
+    async def note(self, principal: Principal, call: Call, *, approved: bool) -> None:
+        """Writes down a decision that the user made on the spot."""
+        async with self._db.tenant(principal) as connection:
+            await store.insert_approval(connection, self._row(principal, uuid7(), call, "used" if approved else "denied"))
+
+    async def decide(self, principal: Principal, approval_id: UUID, decision: Decision) -> ApprovalView:
+        """Takes a decision.
+
+        Raises:
+            ApprovalNotFound, ApprovalClosed.
+        """
+        status = "approved" if decision.decision == "approve" else "denied"
+        async with self._db.tenant(principal) as connection:
+            decided = await store.decide(
+                connection, approval_id, status=status, note=decision.note, answer=decision.answer, seconds=VALID_SECONDS
+            )
+            row = await store.find_approval(connection, approval_id)
+        if row is None:
+            raise ApprovalNotFound(f"you have no approval {approval_id}; GET /api/v1/approvals lists yours")
+        if not decided:
+            raise ApprovalClosed(f"approval {approval_id} is {row['status']}; make the call again to ask anew")
+        return ApprovalView(**row)
+
+    async def get(self, principal: Principal, approval_id: UUID) -> ApprovalView:
+        """One approval. Raises ApprovalNotFound."""
+        async with self._db.tenant(principal) as connection:
+            row = await store.find_approval(connection, approval_id)
+        if row is None:
+            raise ApprovalNotFound(f"you have no approval {approval_id}; GET /api/v1/approvals lists yours")
+        return ApprovalView(**row)
+
+    async def page(self, principal: Principal, *, status: str | None, after: Position | None, limit: int) -> ApprovalPage:
+        """A page of the principal's approvals, newest first."""
+        async with self._db.tenant(principal) as connection:
+            rows = await store.page(connection, status=status, after=after, limit=limit + 1)
+        views = [ApprovalView(**row) for row in rows[:limit]]
+        cursor = encode_cursor((views[-1].created_at, views[-1].approval_id)) if len(rows) > limit else None
+        return ApprovalPage(items=views, next_cursor=cursor)
+
+    def _row(self, principal: Principal, approval_id: UUID, call: Call, status: str) -> dict[str, Any]:
+        return {
+            "id": approval_id,
+            "user_id": principal.user_id,
+            "connection_id": call.connection_id,
+            "server": call.server,
+            "tool": call.tool,
+            "arguments": dict(call.arguments),
+            "call_hash": call.hash,
+            "status": status,
+            "seconds": VALID_SECONDS,
+        }

@@ -1,0 +1,141 @@
+"""Keeps one server's trouble to itself (P-BULKHEAD): a circuit breaker and a cap on calls for each (server, credential).
+
+The breaker opens after `failure_threshold` failures in a row, refuses at once for `timeout` seconds, then lets one probe at a
+time through, and closes after `success_threshold` of them have succeeded (Nygard, "Release It!", ch. 5). A failure is what says
+that the server is unwell; a refusal of this call is none.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Hashable
+
+from auralink.core.errors import AuralinkError
+from auralink.core.telemetry import mcp_breakers
+from auralink.mcp.config import BreakerConfig
+from auralink.mcp.schemas import ConnectionRecord
+from auralink.mcp.upstream.errors import (
+    UpstreamBadAnswer,
+    UpstreamClosed,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+
+FAILURES = (UpstreamBadAnswer, UpstreamClosed, UpstreamTimeout, UpstreamUnreachable)
+MAX_UNDER_WAY = 64
+"""Calls to one server with one credential at the same time; the next wait their turn."""
+REMEMBERED = 10_000
+
+
+class CircuitOpen(AuralinkError):
+    """The server has failed too often; it is left alone for a while."""
+
+    code = "circuit_open"
+    status = 503
+    title = "The MCP server is left alone after failures"
+
+
+class ServerBusy(AuralinkError):
+    """Too many calls to the server are under way."""
+
+    code = "server_busy"
+    status = 503
+    title = "Too many calls to the MCP server are under way"
+
+
+class _Compartment:
+    __slots__ = ("failures", "opened_at", "probing", "slots", "successes")
+
+    def __init__(self) -> None:
+        self.slots = asyncio.Semaphore(MAX_UNDER_WAY)
+        self.failures = 0
+        self.successes = 0
+        self.opened_at: float | None = None
+        self.probing = False
+
+
+class Bulkheads:
+    """One compartment for each (server, credential)."""
+
+    def __init__(self, config: BreakerConfig) -> None:
+        self._config = config
+        self._compartments: OrderedDict[Hashable, _Compartment] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def call(self, record: ConnectionRecord, deadline: float) -> AsyncIterator[None]:
+        """A call to a connection's server goes in this block.
+
+        Raises:
+            CircuitOpen: with `retry_after` in seconds.
+            ServerBusy: no slot came free before the deadline (monotonic).
+        """
+        server = record.server.name
+        compartment = self._compartment((record.id, record.credential_version, record.server.transport))
+        self._check(compartment, server)
+        if compartment.slots.locked():
+            await _wait_for_slot(compartment, server, deadline)
+        else:
+            await compartment.slots.acquire()
+        probe = compartment.probing = compartment.opened_at is not None
+        try:
+            yield
+        except FAILURES:
+            self._failed(compartment, record.server.label)
+            raise
+        else:
+            self._succeeded(compartment, record.server.label)
+        finally:
+            compartment.slots.release()
+            if probe:
+                compartment.probing = False
+
+    def _compartment(self, key: Hashable) -> _Compartment:
+        compartment = self._compartments.get(key)
+        if compartment is None:
+            compartment = self._compartments[key] = _Compartment()
+            if len(self._compartments) > REMEMBERED:
+                self._compartments.popitem(last=False)
+        return compartment
+
+    def _check(self, compartment: _Compartment, server: str) -> None:
+        if compartment.opened_at is None:
+            return
+        wait = compartment.opened_at + self._config.timeout - time.monotonic()
+        if wait <= 0 and not compartment.probing:
+            return
+        seconds = max(1, round(wait))
+        raise CircuitOpen(
+            f"MCP server {server!r} failed {compartment.failures} times in a row and is left alone; try again in {seconds} s",
+            headers={"Retry-After": str(seconds)},
+            extra={"retry_after": seconds},
+        )
+
+    def _failed(self, compartment: _Compartment, label: str) -> None:
+        compartment.failures += 1
+        compartment.successes = 0
+        if compartment.opened_at is not None or compartment.failures >= self._config.failure_threshold:
+            if compartment.opened_at is None:
+                mcp_breakers.labels(label).inc()
+            compartment.opened_at = time.monotonic()
+
+    def _succeeded(self, compartment: _Compartment, label: str) -> None:
+        if compartment.opened_at is None:
+            compartment.failures = 0
+            return
+        compartment.successes += 1
+        if compartment.successes >= self._config.success_threshold:
+            mcp_breakers.labels(label).dec()
+            compartment.opened_at, compartment.failures, compartment.successes = None, 0, 0
+
+
+async def _wait_for_slot(compartment: _Compartment, server: str, deadline: float) -> None:
+    try:
+        async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            await compartment.slots.acquire()
+    except TimeoutError:
+        raise ServerBusy(
+            f"{MAX_UNDER_WAY} calls to MCP server {server!r} are under way and none ended in time; try again shortly",
+            headers={"Retry-After": "1"},
+            extra={"retry_after": 1},
+        ) from None
