@@ -36,7 +36,7 @@ class Foundation:
 
 def data_dir_of(settings: Settings) -> Path:
     """`AURALINK_DATA_DIR`, else the default place."""
-    return settings.auralink_data_dir or embedded.default_data_dir()
+    return (settings.auralink_data_dir or embedded.default_data_dir()).expanduser().absolute()
 
 
 def lay_foundation(settings: Settings, progress: Progress = lambda _: None) -> Foundation:

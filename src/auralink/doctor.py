@@ -12,7 +12,7 @@ from auralink.core.errors import AuralinkError, StartupError
 from auralink.core.settings import Settings, load_settings
 from auralink.first_job import service_url
 from auralink.mcp.config import load_mcp_config
-from auralink.serving import running_pid
+from auralink.serving import running_pids
 
 
 @dataclass(frozen=True)
@@ -80,15 +80,14 @@ def _secrets(settings: Settings) -> Finding:
 
 async def _service(settings: Settings) -> list[Finding]:
     url = service_url(settings)
-    pid = running_pid(data_dir_of(settings))
+    pids = running_pids(data_dir_of(settings))
     try:
         async with AuraLink(url, timeout=5) as client:
             health: dict[str, Any] = await client.health()
     except ServiceUnreachable:
-        if pid is None:
+        if not pids:
             return [Finding("service", ok=True, state="not running; start it with `make run` or `auralink serve`")]
-        return [
-            Finding("service", ok=False, state=f"process {pid} runs but does not answer at {url}; `auralink stop`, then start")
-        ]
+        state = f"process {pids[0]} runs but does not answer at {url}; `auralink stop`, then start"
+        return [Finding("service", ok=False, state=state)]
     ok = health.get("status") == "ok"
     return [Finding("service", ok=ok, state=f"{health.get('status')} at {url}: {health.get('components')}")]

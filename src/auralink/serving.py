@@ -1,4 +1,8 @@
-"""Runs the service as a process: one port, one pid file, and an embedded Postgres that is stopped by the last one to leave."""
+"""Runs the service as a process: one port, a pid file of its own, and an embedded Postgres that the last one to leave stops.
+
+Several services may share a data directory. A pid file is locked by its process for as long as that lives, so that a killed one
+is never mistaken for a running one, nor another program with its pid for it.
+"""
 
 import asyncio
 import contextlib
@@ -14,14 +18,16 @@ import uvicorn
 from fastapi import FastAPI
 
 from auralink.app import build_app
-from auralink.bootstrap import Foundation, Progress, lay_foundation
+from auralink.bootstrap import Foundation, Progress, data_dir_of, lay_foundation
 from auralink.core import embedded_postgres as embedded
+from auralink.core.embedded_postgres.directory import in_one_line, prepare_data_dir
+from auralink.core.embedded_postgres.os_user import database_user
 from auralink.core.errors import StartupError
 from auralink.core.logging import configure_logging
 from auralink.core.settings import Settings
 from auralink.mcp.config import MCPConfig
 
-PID_FILE = "service.pid"
+PID_FILE = "service-{pid}.pid"
 USERS_FILE = "service.lock"
 BACKLOG = 2048
 DRAIN_SECONDS = 10
@@ -37,12 +43,14 @@ def serve(settings: Settings, config: MCPConfig, progress: Progress, when_servin
         StartupError: it cannot start; one line that says why.
     """
     configure_logging(settings.log_level, settings.log_format)
-    with contextlib.closing(bound_socket(settings.auralink_host, settings.auralink_port)) as listener:
+    with (
+        contextlib.closing(bound_socket(settings.auralink_host, settings.auralink_port)) as listener,
+        _registered(data_dir_of(settings), embedded_database=settings.embedded),
+    ):
         foundation = lay_foundation(settings, progress)
-        with _registered(foundation.data_dir, embedded_database=settings.embedded):
-            app = build_app(settings, config, foundation)
-            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                runner.run(_serve(app, listener, foundation, when_serving))
+        app = build_app(settings, config, foundation)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(app, listener, foundation, when_serving))
 
 
 class _Server(uvicorn.Server):
@@ -114,56 +122,79 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 
 def stop(data_dir: Path, *, wait_seconds: float = 15.0) -> list[str]:
-    """Stops the service and the embedded Postgres of a data directory, also what a killed run left; says what it stopped."""
+    """Stops the services and the embedded Postgres of a data directory, also what a killed run left; says what it stopped."""
     stopped = []
-    pid = running_pid(data_dir)
-    if pid is not None:
-        os.kill(pid, signal.SIGTERM)
-        _wait_for_end(pid, wait_seconds)
+    for pid in running_pids(data_dir):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        _wait_for_end(data_dir, pid, wait_seconds)
         stopped.append(f"the service (process {pid})")
     if embedded.stop(data_dir):
         stopped.append("the embedded Postgres")
     return stopped
 
 
-def running_pid(data_dir: Path) -> int | None:
-    """The process that serves on a data directory, if there is one."""
+def running_pids(data_dir: Path) -> list[int]:
+    """The processes that serve on a data directory; what killed ones have left is cleared away."""
+    return [int(path.stem.removeprefix("service-")) for path in data_dir.glob(PID_FILE.format(pid="*")) if _is_held(path)]
+
+
+def _is_held(pid_file: Path) -> bool:
     try:
-        pid = int((data_dir / PID_FILE).read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return None
-    return pid if b"auralink" in command else None
+        with pid_file.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            pid_file.unlink()
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
-def _wait_for_end(pid: int, seconds: float) -> None:
+def _wait_for_end(data_dir: Path, pid: int, seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
+        if pid not in running_pids(data_dir):
             return
-        time.sleep(0.05)
+        time.sleep(0.02)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager
 def _registered(data_dir: Path, *, embedded_database: bool) -> Iterator[None]:
-    """Notes the process in the data directory while it runs; the last one to leave stops the embedded Postgres."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    users = os.open(data_dir / USERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(users, fcntl.LOCK_SH)
-    pid_file = data_dir / PID_FILE
-    pid_file.write_text(str(os.getpid()))
+    """Notes the process in the data directory while it runs; the last one to leave stops the embedded Postgres.
+
+    It is noted before it starts or finds a Postgres, so that one who leaves meanwhile does not stop that under it.
+
+    Raises:
+        StartupError: the directory cannot be used.
+    """
+    with in_one_line(data_dir):
+        if embedded_database:
+            prepare_data_dir(data_dir, database_user(data_dir / "postgres"))
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        users = os.open(data_dir / USERS_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(users, fcntl.LOCK_SH)
+        pid_file, held = _claim_pid_file(data_dir)
     try:
         yield
     finally:
-        if running_pid(data_dir) in (None, os.getpid()):
-            pid_file.unlink(missing_ok=True)
+        pid_file.unlink(missing_ok=True)
         if embedded_database and _is_last(users):
             embedded.stop(data_dir)
+        os.close(held)
         os.close(users)
+
+
+def _claim_pid_file(data_dir: Path) -> tuple[Path, int]:
+    """The pid file of this process, locked before anybody sees it."""
+    path = data_dir / PID_FILE.format(pid=os.getpid())
+    unseen = path.with_suffix(".new")
+    held = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    unseen.rename(path)
+    return path, held
 
 
 def _is_last(users: int) -> bool:

@@ -1,14 +1,18 @@
 """`auralink` as a process of its own: what `make run` starts, with its log in a file, to be killed at will."""
 
 import asyncio
+import atexit
 import contextlib
+import functools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +21,8 @@ from typing import Any
 import httpx2
 
 from auralink.auth.tokens import issue_token
+from auralink.core import embedded_postgres as embedded
+from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
 from tests.service import JWT_SECRET
 
@@ -122,6 +128,33 @@ async def serving(data_dir: Path, log: Path, **variables: str) -> AsyncIterator[
             service.end()
 
 
-def variables_of(values: Mapping[str, Secret]) -> dict[str, str]:
-    """Secrets as environment variables."""
-    return {name: secret.reveal() for name, secret in values.items()}
+def scratch() -> Path:
+    """A directory that the database's user can reach, unlike pytest's own; in memory where there is room."""
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
+    path = Path(tempfile.mkdtemp(prefix="auralink-", dir=memory if roomy else "/tmp"))
+    path.chmod(0o711)
+    return path
+
+
+@functools.cache
+def _installed() -> Path:
+    """A data directory after its first start, stopped; made once in a test process."""
+    path = scratch()
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    cluster = embedded.start(path / "data")
+    migrate(cluster.dsn("owner"))
+    embedded.stop(path / "data")
+    return path / "data"
+
+
+@contextlib.contextmanager
+def installation() -> Iterator[Path]:
+    """A stopped data directory of the test's own, as a first start has left it; whatever runs on it is ended after the block."""
+    place = scratch()
+    try:
+        subprocess.run(["cp", "-a", "--reflink=auto", _installed(), place / "data"], check=True)
+        yield place / "data"
+    finally:
+        embedded.stop(place / "data")
+        shutil.rmtree(place, ignore_errors=True)

@@ -10,17 +10,26 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
 
-from psycopg import AsyncConnection, OperationalError
+from psycopg import AsyncConnection, DataError, Error, OperationalError
+from psycopg.errors import CharacterNotInRepertoire, UntranslatableCharacter
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from auralink.core.errors import AuralinkError
+from auralink.core.errors import AuralinkError, InvalidRequest
 from auralink.core.secret import Secret
 
 POOL_TIMEOUT = 5.0
 """Seconds a caller waits for a free connection before it is told that the database is busy."""
 
+CONNECT_TIMEOUT = 5
+"""Seconds for the first connection, which the pool itself would try for without saying why it fails."""
+
 Connection = AsyncConnection[DictRow]
+
+
+def one_line(error: Exception) -> str:
+    """What an error of Postgres or libpq says, without its line breaks and hints."""
+    return " ".join(str(error).split("\nHINT:")[0].split())
 
 
 class DatabaseUnavailable(AuralinkError):
@@ -55,8 +64,16 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Opens the pool and waits for its first connections."""
-        await self._pool.open(wait=True, timeout=POOL_TIMEOUT)
+        """Opens the pool and waits for its first connections.
+
+        Raises:
+            DatabaseUnavailable: there are none in time; the message says why.
+        """
+        try:
+            await (await AsyncConnection.connect(self.dsn.reveal(), connect_timeout=CONNECT_TIMEOUT)).close()
+            await self._pool.open(wait=True, timeout=POOL_TIMEOUT)
+        except Error as error:
+            raise DatabaseUnavailable(f"the database cannot be reached: {one_line(error)}") from error
 
     async def close(self) -> None:
         """Closes every connection; calls under way fail."""
@@ -72,12 +89,17 @@ class Database:
 
         Raises:
             DatabaseUnavailable: there is none, or it broke.
+            InvalidRequest: text was given that Postgres cannot hold (NUL).
         """
         try:
             async with self._pool.connection() as connection:
                 yield connection
         except OperationalError as error:
-            raise DatabaseUnavailable(f"the database does not answer: {str(error).strip()}; try again shortly") from error
+            raise DatabaseUnavailable(f"the database does not answer: {one_line(error)}; try again shortly") from error
+        except DataError as error:
+            if type(error) is DataError or isinstance(error, UntranslatableCharacter | CharacterNotInRepertoire):
+                raise InvalidRequest(f"a value of the request cannot be stored: {one_line(error)}") from error
+            raise
 
     @asynccontextmanager
     async def tenant(self, principal: Tenant) -> AsyncIterator[Connection]:

@@ -13,12 +13,15 @@ from typing import Literal
 
 import psycopg
 
+from auralink.core.db import one_line
 from auralink.core.errors import StartupError
 from auralink.core.secret import Secret
 
 LOCK_KEY = 0x4155524C  # "AURL"
 LOCK_TIMEOUT = "10s"
 STATEMENT_TIMEOUT = "5min"
+NOTICE_KILL_AFTER = "500ms"
+"""How long the statement of a migrator that was killed goes on, and holds its locks (client_connection_check_interval)."""
 Phase = Literal["pre", "post", "all"]
 
 CREATE_LEDGER = """
@@ -69,13 +72,20 @@ def migrate(dsn: Secret, *, phase: Phase = "all", progress: Callable[[str], None
         StartupError: the database cannot be reached, an applied file has changed, or a migration failed (and was rolled back).
     """
     try:
-        with psycopg.connect(dsn.reveal(), autocommit=True, application_name="auralink migrate") as connection:
-            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '{STATEMENT_TIMEOUT}'")
+        with psycopg.connect(
+            dsn.reveal(), autocommit=True, connect_timeout=10, application_name="auralink migrate"
+        ) as connection:
+            connection.execute(f"SET client_connection_check_interval = '{NOTICE_KILL_AFTER}'")
             connection.execute("SELECT pg_advisory_lock(%s)", [LOCK_KEY])
+            connection.execute(f"SET lock_timeout = '{LOCK_TIMEOUT}'; SET statement_timeout = '{STATEMENT_TIMEOUT}'")
             connection.execute(CREATE_LEDGER)
             return [apply(connection, m, progress) for m in pending(connection) if phase in ("all", m.phase)]
-    except psycopg.OperationalError as error:
-        raise StartupError(f"cannot migrate the database: {str(error).strip()}") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise StartupError(
+            f"cannot migrate the database: {one_line(error)}; give DATABASE_OWNER_URL the address of the database's owner"
+        ) from error
+    except psycopg.Error as error:
+        raise StartupError(f"cannot migrate the database: {one_line(error)}") from error
 
 
 def pending(connection: psycopg.Connection) -> list[Migration]:
@@ -104,5 +114,5 @@ def apply(connection: psycopg.Connection, migration: Migration, progress: Callab
                 [migration.name, migration.checksum],
             )
     except psycopg.Error as error:
-        raise StartupError(f"migration {migration.name} failed and was rolled back: {str(error).strip()}") from error
+        raise StartupError(f"migration {migration.name} failed and was rolled back: {one_line(error)}") from error
     return migration.name
