@@ -39,8 +39,11 @@ def main() -> None:
     load_dotenv(".env")  # for what is read beside the settings: ${VAR} in the configuration, keys of hosted servers
     try:
         app()
-    except (AuralinkError, ApiError, ServiceUnreachable) as error:
+    except (AuralinkError, ApiError) as error:
         print(f"auralink: {error}", file=sys.stderr)
+        sys.exit(1)
+    except ServiceUnreachable as error:
+        print(f"auralink: {error}; start it (make run), or set AURALINK_URL or AURALINK_PORT to where it is", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -226,7 +229,7 @@ def ask(
         return await client.ask(wiki, place, question)
 
     answer = _run(user, asking)
-    out.print(answer["answer"], markup=False, highlight=False)
+    out.print(answer["answer"], markup=False, highlight=False, soft_wrap=True)
     for source in answer["sources"]:
         out.print(f"  {source['file']}:{source['line']}  {source['heading']}", markup=False, highlight=False)
     out.print(f"confidence {answer['confidence']:.2f}", highlight=False)
