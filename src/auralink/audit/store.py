@@ -25,6 +25,8 @@ FROM json_to_recordset(%s::json) AS r(
 ON CONFLICT DO NOTHING
 """
 
+NUL = rb"\u0000"
+
 COLUMNS = """id AS log_id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by,
     source, trace_id, request_bytes, response_bytes"""
 
@@ -70,7 +72,17 @@ async def insert_operations(connection: Connection, operations: Sequence[Operati
     async with connection.pipeline(), connection.transaction():
         for user_id, rows in by_user.items():
             await bind_tenant(connection, user_id)
-            await connection.execute(INSERT, [orjson.dumps([json_row(row) for row in rows]).decode()], prepare=True)
+            await connection.execute(INSERT, [_json(rows)], prepare=True)
+
+
+def _json(operations: Sequence[Operation]) -> str:
+    """The rows as JSON that Postgres takes: it has no text with a NUL, which a server may well have said."""
+    rows = [json_row(operation) for operation in operations]
+    data = orjson.dumps(rows)
+    if NUL in data:
+        rows = [{k: v.replace("\0", "\ufffd") if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+        data = orjson.dumps(rows)
+    return data.decode()
 
 
 @dataclass(frozen=True)

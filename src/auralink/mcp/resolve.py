@@ -1,7 +1,7 @@
 """Which connection a name or id means for a user, from memory when it can be.
 
 Entries live at most 30 s and are dropped as soon as Postgres announces a change. While the listener is not connected the cache
-is empty and bypassed, since a change could be missed.
+is empty and bypassed, since a change could be missed; what was read before a change was announced is not remembered after it.
 """
 
 import asyncio
@@ -11,11 +11,12 @@ from uuid import UUID
 
 import psycopg
 import structlog
+from psycopg.rows import DictRow
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
 from auralink.core.secret import Secret
-from auralink.mcp import store
+from auralink.mcp import naming, store
 from auralink.mcp.errors import ConnectionNotFound
 from auralink.mcp.schemas import ConnectionRecord
 
@@ -37,6 +38,7 @@ class ConnectionResolver:
         self.on_pins_changed: Callable[[], None] = lambda: None
         self._entries: dict[tuple[UUID, str | UUID], tuple[float, ConnectionRecord]] = {}
         self._listening = False
+        self._changes = 0
         self._listener: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -59,23 +61,29 @@ class ConnectionResolver:
         entry = self._entries.get(key)
         if entry is not None and entry[0] > time.monotonic():
             return entry[1]
-        async with self._db.tenant(principal) as connection:
-            if isinstance(reference, UUID):
-                row = await store.find_connection(connection, connection_id=reference)
-            else:
-                row = await store.find_connection(connection, name=reference)
+        changes = self._changes
+        row = await self._find(principal, reference)
         if row is None:
             raise ConnectionNotFound(
                 f"you have no open connection {str(reference)!r}; GET /api/v1/mcp/connections lists yours, "
                 "POST /api/v1/mcp/connect adds one"
             )
         record = store.record_of(row)
-        if self._listening:
+        if self._listening and self._changes == changes:
             self._remember(key, record)
         return record
 
+    async def _find(self, principal: Principal, reference: str | UUID) -> DictRow | None:
+        if isinstance(reference, str) and not naming.is_connection_name(reference):
+            return None
+        async with self._db.tenant(principal) as connection:
+            if isinstance(reference, UUID):
+                return await store.find_connection(connection, connection_id=reference)
+            return await store.find_connection(connection, name=reference)
+
     def forget(self, connection_id: UUID) -> None:
         """Drops what is known of a connection; for a change made in this process, which need not wait for its own notice."""
+        self._changes += 1
         self._entries = {key: entry for key, entry in self._entries.items() if entry[1].id != connection_id}
 
     def _remember(self, key: tuple[UUID, str | UUID], record: ConnectionRecord) -> None:
@@ -91,6 +99,7 @@ class ConnectionResolver:
                 log.warning("change listener lost; connections are read from the database", reason=str(error).strip())
             finally:
                 self._listening = False
+                self._changes += 1
                 self._entries.clear()
             await asyncio.sleep(RECONNECT_EVERY)
 
@@ -108,5 +117,6 @@ class ConnectionResolver:
                 elif table == "tool_pins":
                     self.on_pins_changed()
                 else:
+                    self._changes += 1
                     self._entries.clear()
                 self._announce(UUID(user_id[0]) if user_id else None)

@@ -296,6 +296,51 @@ async def test_a_command_that_is_not_there_is_unreachable(service: Service) -> N
         assert_problem(await connect(client, name), "upstream_unreachable", name)
 
 
+MALFORMED: list[Any] = [
+    {"content": 7},
+    {"content": [7]},
+    {"content": [{"type": "text", "text": 7}], "isError": True},
+    {"content": [{"type": "text", "text": "a\x00b"}], "isError": True},
+    {"content": [], "isError": "perhaps"},
+    {"content": [], "structuredContent": [1], "_meta": 7},
+    {"resultType": "input_required", "inputRequests": [1]},
+    {"resultType": "input_required", "inputRequests": {"a": 1}},
+    {"resultType": "input_required", "requestState": 7},
+    {"resultType": 7},
+    {},
+]
+
+
+@pytest.mark.parametrize("tool", ["pay", "echo"])
+async def test_a_result_of_the_wrong_shape_is_an_answer_or_a_bad_answer(service: Service, tool: str) -> None:
+    async with raw.running() as server, service.client(unique()) as client:
+        await connect(client, await registered(service, endpoint=server.url, retry_attempts=0))
+        for number, result in enumerate(MALFORMED):
+
+            async def answer(exchange: raw.Exchange, result: Any = result) -> None:
+                await exchange.result(result)
+
+            server.on["tools/call"] = answer
+            given = await call(client, tool, number=number)
+            assert given.status_code == 200 or given.json()["code"] in ("upstream_bad_answer", "input_required"), given.text
+        log = (await client.get(f"{API}/audit")).json()["items"]
+        assert len(log) == len(MALFORMED) + 1
+        assert {row["outcome"] for row in log} <= {"ok", "tool_error", "upstream_bad_answer", "input_required"}
+
+
+async def test_any_arguments_reach_the_server_or_are_refused_as_the_callers(service: Service) -> None:
+    async with raw.running() as server, service.client(unique()) as client:
+        await connect(client, await registered(service, endpoint=server.url))
+        deep = "[" * 400 + "]" * 400
+        for value in (str(10**40), '"\\ud800"', deep, "1e400", "[" * 100_000 + "]" * 100_000):
+            body = f'{{"arguments": {{"value": {value}}}}}'.encode()
+            answer = await client.post(
+                f"{API}/mcp/tools/it__pay/call", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert answer.status_code in (200, 400, 422), answer.text
+        assert server.count("tools/call") >= 2
+
+
 async def _registered_child(service: Service, mode: str, calls: Path, **fields: Any) -> str:
     """Registers the program that misbehaves. An admin gives its environment with it."""
     args = ["-m", "tests.upstreams.child", mode, str(calls)]

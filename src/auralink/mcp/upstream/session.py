@@ -222,9 +222,8 @@ class UpstreamSession:
         ttl, cursor = LIST_SECONDS, None
         for _ in range(MAX_PAGES):
             result = await self.request(method, {"cursor": cursor} if cursor else {}, deadline)
-            given = result.get(kind)
-            page = [item for entry in given if (item := shapes.item(entry, key))] if isinstance(given, list) else None
-            if page is None or len(page) != len(given):
+            page = shapes.items(result.get(kind), key)
+            if page is None:
                 raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a list of {kind}", sent=True)
             items += page
             if isinstance(result.get("ttlMs"), int) and result["ttlMs"] > 0:
@@ -251,8 +250,8 @@ class UpstreamSession:
             response = self.redactor.data(response)
         if (error := response.get("error")) is not None:
             raise self._rejected(method, error)
-        result = response.get("result")
-        if not shapes.is_result(method, result):
+        result: dict[str, Any] | None = response.get("result")
+        if result is None or not shapes.is_result(method, result):
             raise UpstreamBadAnswer(f"MCP server {self.server!r} answered {method} without a result", sent=True)
         return result
 

@@ -35,13 +35,32 @@ def text(value: Any) -> str | None:
 
 def server_info(value: Any) -> dict[str, Any]:
     """A server's description of itself, without a name, title or version that is no text."""
-    return {key: item for key, item in mapping(value).items() if key not in ("name", "title", "version") or isinstance(item, str)}
+    said = without_nul(mapping(value))
+    return {key: item for key, item in said.items() if key not in ("name", "title", "version") or isinstance(item, str)}
 
 
-def item(value: Any, key: str) -> dict[str, Any] | None:
-    """An entry of a list that is named by the string `key`, without fields of the wrong shape; None if it has no name."""
-    if not isinstance(value, dict) or not isinstance(value.get(key), str):
+def without_nul(value: Any) -> Any:
+    """JSON with each NUL replaced: Postgres stores none."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {without_nul(key): without_nul(item) for key, item in value.items()}
+    return [without_nul(item) for item in value] if isinstance(value, list) else value
+
+
+def items(value: Any, key: str) -> list[dict[str, Any]] | None:
+    """The entries of a list that are each named by the string `key`, without fields of the wrong shape; None if it is no such
+    list."""
+    if not isinstance(value, list) or not all(isinstance(item, dict) and _is_name(item.get(key)) for item in value):
         return None
+    return [_item(item) for item in value]
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _item(value: dict[str, Any]) -> dict[str, Any]:
     wrong = {name for name, kind in ITEM_FIELDS.items() if name in value and not isinstance(value[name], kind)}
     if not isinstance(mapping(value.get("annotations")).get("title", ""), str):
         wrong.add("annotations")
