@@ -31,6 +31,7 @@ from auralink.mcp.components import MCP, build_mcp
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.downstream.endpoint import LOOPBACK_NAMES, McpEndpoint
 from auralink.mcp.downstream.methods import Methods
+from auralink.mcp.limits import RateLimiter, RedisBuckets
 from auralink.servers.deepwiki.server import build_server as build_deepwiki
 from auralink.servers.deepwiki.wiki import Wiki
 from auralink.vault.service import Vault
@@ -47,6 +48,8 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     audit = GroupCommit(foundation.dsn)
     wiki = build_wiki(settings, foundation.data_dir, guard)
     approvals = Approvals(db)
+    buckets = RedisBuckets(settings.redis_url) if settings.redis_url else None
+    limits = RateLimiter(settings.default_rate_limit, buckets)
     mcp = build_mcp(
         db=db,
         vault=Vault(db, foundation.ring),
@@ -55,7 +58,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
         approvals=approvals,
         config=config,
         built_in=built_in_servers(wiki),
-        calls_per_minute=settings.default_rate_limit,
+        limits=limits,
     )
     verifier = TokenVerifier(
         secret=foundation.jwt_secret,
@@ -68,6 +71,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(verifier.close)
+            stack.push_async_callback(limits.close)
             stack.push_async_callback(db.close)
             await _open_database(db)
             stack.push_async_callback(audit.close)

@@ -63,8 +63,8 @@ class Bulkheads:
         self._compartments: OrderedDict[Hashable, _Compartment] = OrderedDict()
 
     @contextlib.asynccontextmanager
-    async def call(self, record: ConnectionRecord, deadline: float) -> AsyncIterator[None]:
-        """A call to a connection's server goes in this block.
+    async def call(self, record: ConnectionRecord, deadline: float, *, proves_health: bool = True) -> AsyncIterator[None]:
+        """A call to a connection's server goes in this block; `proves_health` says whether its success speaks for the server.
 
         Raises:
             CircuitOpen: with `retry_after` in seconds.
@@ -84,7 +84,8 @@ class Bulkheads:
             self._failed(compartment, record.server.label)
             raise
         else:
-            self._succeeded(compartment, record.server.label)
+            if proves_health:
+                self._succeeded(compartment, record.server.label)
         finally:
             compartment.slots.release()
             if probe:

@@ -61,9 +61,9 @@ def build_mcp(
     approvals: Approvals,
     config: MCPConfig,
     built_in: Mapping[str, MCPServer],
-    calls_per_minute: int,
+    limits: RateLimiter,
 ) -> MCP:
-    """Wires the domain. `calls_per_minute` is the limit of one user over all servers."""
+    """Wires the domain."""
     announcer = Announcer()
     resolver = ConnectionResolver(db, announcer.lists_changed)
     upstreams = Upstreams(config, guard, vault, InProcessServers(built_in), announcer.lists_changed)
@@ -76,7 +76,7 @@ def build_mcp(
     gateway = Gateway(
         resolver=resolver,
         policy=Policy(pins, approvals),
-        limits=RateLimiter(calls_per_minute),
+        limits=limits,
         cache=ResponseCache(config.mcp_global.cache_ttl),
         bulkheads=Bulkheads(config.circuit_breaker),
         upstreams=upstreams,

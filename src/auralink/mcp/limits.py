@@ -1,26 +1,120 @@
-"""How many calls a user may make: a sliding window of one minute for each user, and for each of the user's servers.
+"""How many calls a user may make: a token bucket for the user, each of the user's servers, and each tool that has a limit.
 
-In memory, or in Redis when replicas must share the count (`limits` library, sliding window counter).
+A bucket holds a minute's worth of calls and is refilled steadily, so a burst is possible and a flood is not. Buckets are in
+memory; with `REDIS_URL` they are in Redis and all replicas share them. Without Redis, or while it is down, each replica counts
+for itself: a limit protects, it is no reason to stop serving.
 """
 
 import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
 
-from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+import redis.asyncio
+import structlog
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 
 from auralink.auth.principal import Principal
+from auralink.core.secret import Secret
+from auralink.core.telemetry import mcp_rate_limited
 from auralink.mcp.errors import RateLimited
 from auralink.mcp.schemas import ConnectionRecord
+
+log = structlog.get_logger(__name__)
+
+MINUTE = 60.0
+REMEMBERED = 100_000
+REDIS_SECONDS = 0.25
+"""How long Redis may take before the replica counts for itself."""
+
+TAKE = """
+local state = redis.call('HMGET', KEYS[1], 'tokens', 'at')
+local clock = redis.call('TIME')
+local now = clock[1] + clock[2] / 1000000
+local size = tonumber(ARGV[1])
+local tokens = math.min(size, (tonumber(state[1]) or size) + (now - (tonumber(state[2]) or now)) * size / 60)
+local wait = 0
+if tokens >= 1 then tokens = tokens - 1 else wait = (1 - tokens) * 60 / size end
+redis.call('HSET', KEYS[1], 'tokens', tostring(tokens), 'at', tostring(now))
+redis.call('EXPIRE', KEYS[1], 120)
+return tostring(wait)
+"""
+
+
+class Buckets(Protocol):
+    """Where tokens are kept."""
+
+    async def take(self, key: str, per_minute: int) -> float:
+        """Takes a token, and returns 0; if there is none, the seconds until there is."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of what is held."""
+        ...
+
+
+class MemoryBuckets:
+    """Tokens of this process; the buckets used least recently are forgotten, which refills them."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def take(self, key: str, per_minute: int) -> float:
+        """As `Buckets.take`."""
+        now = self._clock()
+        tokens, at = self._buckets.pop(key, (float(per_minute), now))
+        tokens = min(per_minute, tokens + (now - at) * per_minute / MINUTE)
+        wait = 0.0 if tokens >= 1 else (1 - tokens) * MINUTE / per_minute
+        self._buckets[key] = (tokens - 1 if tokens >= 1 else tokens, now)
+        if len(self._buckets) > REMEMBERED:
+            self._buckets.popitem(last=False)
+        return wait
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class RedisBuckets:
+    """Tokens that all replicas share; counted here while Redis does not answer."""
+
+    def __init__(self, url: Secret) -> None:
+        self._redis = redis.asyncio.Redis.from_url(
+            url.reveal(),
+            socket_timeout=REDIS_SECONDS,
+            socket_connect_timeout=REDIS_SECONDS,
+            retry=Retry(NoBackoff(), 1),
+            retry_on_error=[redis.exceptions.ConnectionError],
+        )
+        self._take = self._redis.register_script(TAKE)
+        self._local = MemoryBuckets()
+        self._down = False
+
+    async def take(self, key: str, per_minute: int) -> float:
+        """As `Buckets.take`."""
+        try:
+            wait = float(await self._take(keys=[f"auralink:limit:{key}"], args=[per_minute]))
+        except RedisError as error:
+            if not self._down:
+                log.warning("Redis does not answer; each replica counts calls for itself", reason=str(error))
+            self._down = True
+            return await self._local.take(key, per_minute)
+        self._down = False
+        return wait
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._redis.aclose()
 
 
 class RateLimiter:
     """Counts calls and refuses those beyond the limit."""
 
-    def __init__(self, per_user_and_minute: int) -> None:
-        self._per_user = RateLimitItemPerMinute(per_user_and_minute)
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._items: dict[int, RateLimitItem] = {}
+    def __init__(self, per_user_and_minute: int, buckets: Buckets | None = None) -> None:
+        self._per_user = per_user_and_minute
+        self._buckets = buckets or MemoryBuckets()
 
     async def check(self, principal: Principal, record: ConnectionRecord, tool: str | None = None) -> None:
         """Counts one call, of a tool if one is named.
@@ -29,23 +123,24 @@ class RateLimiter:
             RateLimited: with `Retry-After` in seconds.
         """
         user, server = principal.user_id.hex, record.server
-        await self._hit(self._per_user, f"{self._per_user.amount} calls a minute in all", "user", user)
+        await self._take(record, f"user:{user}", self._per_user, "in all")
         if server.rate_limit is not None:
-            item = self._per_minute(server.rate_limit)
-            await self._hit(item, f"{server.rate_limit} calls a minute to {server.name!r}", "server", user, server.name)
+            await self._take(record, f"server:{user}:{server.name}", server.rate_limit, f"to server {server.name!r}")
         if tool is not None and (limit := record.policy.rate_limits.get(tool)) is not None:
-            await self._hit(self._per_minute(limit), f"{limit} calls a minute of {tool!r}", "tool", str(record.id), tool)
+            await self._take(record, f"tool:{record.id}:{tool}", limit, f"of tool {tool!r}")
 
-    def _per_minute(self, calls: int) -> RateLimitItem:
-        return self._items.setdefault(calls, RateLimitItemPerMinute(calls))
+    async def close(self) -> None:
+        """Closes the connections to Redis, if there are any."""
+        await self._buckets.close()
 
-    async def _hit(self, item: RateLimitItem, what: str, *key: str) -> None:
-        if await self._limiter.hit(item, *key):
+    async def _take(self, record: ConnectionRecord, key: str, per_minute: int, what: str) -> None:
+        wait = await self._buckets.take(key, per_minute)
+        if wait <= 0:
             return
-        window = await self._limiter.get_window_stats(item, *key)
-        seconds = max(1, round(window.reset_time - time.time()))
+        mcp_rate_limited.labels(record.server.label).inc()
+        seconds = max(1, round(wait + 0.5))
         raise RateLimited(
-            f"you may make {what}; try again in {seconds} s",
+            f"you may make {per_minute} calls a minute {what}; try again in {seconds} s",
             headers={"Retry-After": str(seconds)},
             extra={"retry_after": seconds},
         )

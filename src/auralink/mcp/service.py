@@ -177,7 +177,7 @@ class Gateway:
 
     async def _find_tool(self, principal: Principal, record: ConnectionRecord, tool: str, deadline: float) -> tuple[Tools, str]:
         """The server's tools, and the own name of the one meant; `tool` may be the shortened form of its public name."""
-        async with self._bulkheads.call(record, deadline):
+        async with self._bulkheads.call(record, deadline, proves_health=False):
             session = await self._upstreams.session(principal, record, deadline)
             for refresh in (False, True):
                 tools = await session.list_tools(deadline, refresh=refresh)
