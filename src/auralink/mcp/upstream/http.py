@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import aiohttp
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from auralink.core.egress import EgressGuard
 from auralink.mcp.upstream.errors import (
@@ -17,14 +19,25 @@ from auralink.mcp.upstream.errors import (
     UpstreamAnswerTooLarge,
     UpstreamBadAnswer,
     UpstreamClosed,
+    UpstreamError,
     UpstreamRedirects,
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, bytes_of, message_of
+from auralink.mcp.upstream.events import EventReader, EventTooLarge
+from auralink.mcp.upstream.transport import (
+    MAX_ANSWER_BYTES,
+    NOT_CANCELLABLE,
+    Message,
+    OnMessage,
+    bytes_of,
+    cancellation_of,
+    message_of,
+)
 
 SESSION_ID = "Mcp-Session-Id"
+LAST_EVENT_ID = "Last-Event-ID"
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS_TO_ONE_HOST = 256
 STREAM_END_SECONDS = 0.01
@@ -35,6 +48,8 @@ BAD_REQUEST = 400
 SERVER_ERROR = -32000
 TOO_MANY_REQUESTS = 429
 BASE_HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+WITHDRAW_SECONDS = 5.0
+"""How long a server may take to be told that nobody waits for an answer any more."""
 
 HeaderSource = Callable[[], Mapping[str, str]]
 """Gives the headers that authenticate the call; asked for each request, so that a secret is opened only here."""
@@ -57,9 +72,19 @@ class HttpTransport:
         self._credentials = credentials
         self.session_id: str | None = None
         self.unsolicited: OnMessage | None = None
+        self._withdrawals: set[asyncio.Task[None]] = set()
 
     async def exchange(
         self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
+    ) -> Message:
+        try:
+            return await self._exchange(message, headers, timeout, on_message)
+        except (asyncio.CancelledError, UpstreamTimeout):
+            self._withdraw(message, headers)
+            raise
+
+    async def _exchange(
+        self, message: Message, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None
     ) -> Message:
         deadline = time.monotonic() + timeout
         session_id = self.session_id
@@ -67,7 +92,7 @@ class HttpTransport:
             if session_id is None and (given := response.headers.get(SESSION_ID)):
                 self.session_id = given
             if response.content_type == "text/event-stream":
-                return await self._response_in_stream(response, message["id"], on_message, deadline)
+                return await self._response_in_stream(response, message["id"], headers, on_message, deadline)
             body = await self._read(response)
             if not body and response.status == 202:
                 raise UpstreamBadAnswer(f"MCP server {self._server!r} acknowledged a request without answering it", sent=True)
@@ -80,12 +105,39 @@ class HttpTransport:
         async with self._post(message, headers, timeout) as response:
             await self._read(response)
 
+    async def listen(self, *, headers: Mapping[str, str], on_message: OnMessage, established: asyncio.Event) -> bool:
+        """Hears what a handshake-era server says outside any call (GET), until it ends the stream; False if it offers none.
+
+        `established` is set as soon as the server can be heard. Raises as `exchange`.
+        """
+        reader = EventReader()
+        async with self._get(headers, None) as response:
+            established.set()
+            if response.status == 405 or response.content_type != "text/event-stream":
+                return False
+            async for message in self._messages(response, reader):
+                await on_message(message)
+        return True
+
+    def _withdraw(self, request: Message, headers: Mapping[str, str]) -> None:
+        """Tells a handshake-era server that nobody waits any more. For 2026-07-28 the closed connection says so."""
+        if headers.get(MCP_PROTOCOL_VERSION_HEADER) in MODERN_PROTOCOL_VERSIONS or request["method"] in NOT_CANCELLABLE:
+            return
+        task = asyncio.create_task(self._send_cancellation(request, headers))
+        self._withdrawals.add(task)
+        task.add_done_callback(self._withdrawals.discard)
+
+    async def _send_cancellation(self, request: Message, headers: Mapping[str, str]) -> None:
+        with contextlib.suppress(UpstreamError):
+            await self.send(cancellation_of(request), headers=headers, timeout=WITHDRAW_SECONDS)
+
     def forget_session(self) -> None:
         """Drops the session id, which the server no longer knows."""
         self.session_id = None
 
     async def close(self) -> None:
         """Tells a handshake-era server that the session is over; its answer does not matter."""
+        await asyncio.gather(*self._withdrawals)
         if self.session_id is None:
             return
         headers = {**self._credentials(), SESSION_ID: self.session_id}
@@ -98,15 +150,34 @@ class HttpTransport:
 
     @contextlib.asynccontextmanager
     async def _post(self, message: Message, headers: Mapping[str, str], timeout: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Sends one message; every failure of the connection comes out as an error of ours, with whether it was sent."""
-        all_headers = {**BASE_HEADERS, **headers, **self._credentials()}
+        """Sends one message."""
+        what = message.get("method", "a response")
+        async with self._request("POST", {**BASE_HEADERS, **headers}, bytes_of(message), timeout, what) as response:
+            yield response
+
+    @contextlib.asynccontextmanager
+    async def _get(self, headers: Mapping[str, str], last_id: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Opens an event stream: where `last_id` left off, or the one that belongs to no call."""
+        asked = {"Accept": "text/event-stream", **headers}
+        if last_id is not None:
+            asked[LAST_EVENT_ID] = last_id
+        async with self._request("GET", asked, None, None, "a request for its events") as response:
+            yield response
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, verb: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None, what: str
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Every failure of the connection comes out as an error of ours, with whether the request was sent."""
+        all_headers = {**headers, **self._credentials()}
         session_id = self.session_id
         if session_id is not None:
             all_headers[SESSION_ID] = session_id
         try:
-            async with self._http.post(
+            async with self._http.request(
+                verb,
                 self._endpoint,
-                data=bytes_of(message),
+                data=body,
                 headers=all_headers,
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
                 allow_redirects=False,
@@ -124,8 +195,7 @@ class HttpTransport:
             ) from error
         except TimeoutError as error:
             raise UpstreamTimeout(
-                f"MCP server {self._server!r} did not answer {message.get('method', 'a response')} within {timeout:.1f} s",
-                sent=True,
+                f"MCP server {self._server!r} did not answer {what} within {timeout or 0:.1f} s", sent=True
             ) from error
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             raise UpstreamClosed(
@@ -188,19 +258,45 @@ class HttpTransport:
         return message
 
     async def _response_in_stream(
-        self, response: aiohttp.ClientResponse, request_id: int | str, on_message: OnMessage | None, deadline: float
+        self,
+        response: aiohttp.ClientResponse,
+        request_id: int | str,
+        headers: Mapping[str, str],
+        on_message: OnMessage | None,
+        deadline: float,
     ) -> Message:
+        """The answer in an event stream; one that ends before it but has given an id is taken up again where it left off."""
+        reader = EventReader()
         async with asyncio.timeout(deadline - time.monotonic()):
-            async for data in self._events(response):
-                message = self._parse(data)
-                if "method" not in message:
-                    if message.get("id") != request_id:
-                        raise UpstreamBadAnswer(f"MCP server {self._server!r} answered another request than ours", sent=True)
-                    await self._await_end(response)
-                    return message
+            answer = await self._answer_in(response, reader, request_id, on_message)
+            while answer is None and reader.last_id is not None:
+                await asyncio.sleep(reader.retry)
+                async with self._get(headers, reader.last_id) as resumed:
+                    if resumed.content_type != "text/event-stream":
+                        break
+                    answer = await self._answer_in(resumed, reader, request_id, on_message)
+        if answer is None:
+            raise UpstreamClosed(f"MCP server {self._server!r} closed the stream before it had answered", sent=True)
+        return answer
+
+    async def _answer_in(
+        self,
+        response: aiohttp.ClientResponse,
+        reader: EventReader,
+        request_id: int | str,
+        on_message: OnMessage | None,
+    ) -> Message | None:
+        on_message = on_message or self.unsolicited
+        async for message in self._messages(response, reader):
+            if "method" in message:
                 if on_message is not None:
                     await on_message(message)
-        raise UpstreamClosed(f"MCP server {self._server!r} closed the stream before it had answered", sent=True)
+                continue
+            if message.get("id") != request_id:
+                raise UpstreamBadAnswer(f"MCP server {self._server!r} answered another request than ours", sent=True)
+            await self._await_end(response)
+            return message
+        return None
 
     async def _await_end(self, response: aiohttp.ClientResponse) -> None:
         """Reads the end of a stream that has given its answer, so that its connection can be used again; else closes it."""
@@ -210,23 +306,12 @@ class HttpTransport:
                     return
         response.close()
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """The data of each server-sent event (WHATWG HTML §9.2), comments and empty events left out."""
-        buffer, size = b"", 0
-        data: list[bytes] = []
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                raise self._too_large(response)
-            *lines, buffer = (buffer + chunk).replace(b"\r\n", b"\n").split(b"\n")
-            for line in lines:
-                if line.startswith(b"data:"):
-                    data.append(line[5:].removeprefix(b" "))
-                elif not line and data:
-                    event = b"\n".join(data)
-                    data.clear()
-                    if event:
-                        yield event
+    async def _messages(self, response: aiohttp.ClientResponse, reader: EventReader) -> AsyncIterator[Message]:
+        try:
+            async for event in reader.read(response.content.iter_any()):
+                yield self._parse(event.data)
+        except EventTooLarge:
+            raise self._too_large(response) from None
 
 
 def _is_about_session(error: object) -> bool:

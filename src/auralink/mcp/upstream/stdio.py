@@ -16,13 +16,20 @@ from auralink.mcp.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage, bytes_of, message_of
+from auralink.mcp.upstream.transport import (
+    MAX_ANSWER_BYTES,
+    NOT_CANCELLABLE,
+    Message,
+    OnMessage,
+    bytes_of,
+    cancellation_of,
+    message_of,
+)
 
 log = structlog.get_logger(__name__)
 
 MAX_UNREAD_BYTES = 4 * 1024 * 1024
 """What may wait for a child that does not read; beyond it the child is taken for hung."""
-NOT_CANCELLABLE = frozenset({"initialize", "server/discover"})
 
 
 class StdioTransport:
@@ -158,9 +165,7 @@ class StdioTransport:
         """Tells the child that nobody waits any more, if it can be told at once."""
         if self._child is None or request["method"] in NOT_CANCELLABLE:
             return
-        params = {"requestId": request["id"], "reason": "the caller no longer waits"}
-        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
-        self._child.write_if_reading(bytes_of(note) + b"\n")
+        self._child.write_if_reading(bytes_of(cancellation_of(request)) + b"\n")
 
     def _fail(self, error: UpstreamError) -> None:
         if self._failure is None:

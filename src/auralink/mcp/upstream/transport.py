@@ -48,6 +48,13 @@ class Transport(Protocol):
 
 
 MANY_BRACKETS = 200
+NOT_CANCELLABLE = frozenset({"initialize", "server/discover"})
+
+
+def cancellation_of(request: Message) -> Message:
+    """The notification that nobody waits for a request's answer any more."""
+    params = {"requestId": request["id"], "reason": "the caller no longer waits"}
+    return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
 
 
 def bytes_of(message: Message) -> bytes:
