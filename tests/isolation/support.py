@@ -15,6 +15,9 @@ from tests.conftest import Server, TestDatabase
 SAMPLES: Mapping[str, Mapping[str, str]] = {
     "user_mcp_connections": {"name": "'sample'", "status": "'active'", "endpoint": "'https://mcp.example/'"},
     "idempotency_keys": {"key": "gen_random_uuid()::text"},
+    "signing_keys": {"algorithm": "'ed25519'"},
+    "approvals": {"status": "'pending'"},
+    "tool_pins": {"status": "'approved'"},
     "mcp_operation_logs_default": {"at": "'2001-01-01'"},
 }
 """SQL for the columns of a table whose constraints a value of the right type alone does not meet."""

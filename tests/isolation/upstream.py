@@ -79,6 +79,27 @@ def _misbehaviour(kind: str, said: str, message: dict[str, Any]) -> Response:
     return Response(status_code=404)
 
 
+async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+    """A bare MCP server of revision 2026-07-28 with one tool, `count`, which answers its argument."""
+    if scope["type"] != "http":
+        return
+    message: dict[str, Any] = orjson.loads(await Request(scope, receive).body())
+    await _counted(message)(scope, receive, send)
+
+
+def _counted(message: dict[str, Any]) -> Response:
+    match message.get("method"):
+        case "server/discover":
+            found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+            return _answer(message, found)
+        case "tools/list":
+            tool = {"name": "count", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}
+            return _answer(message, {"tools": [tool], "resultType": "complete"})
+    number = message["params"]["arguments"]["number"]
+    content = [{"type": "text", "text": str(number)}]
+    return _answer(message, {"content": content, "structuredContent": {"result": number}, "resultType": "complete"})
+
+
 def _talkative(said: str, message: dict[str, Any]) -> Response:
     """Works, and names itself and its tool after the credential."""
     match message.get("method"):

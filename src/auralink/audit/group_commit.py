@@ -33,6 +33,8 @@ class AuditUnavailable(AuralinkError):
     code = "audit_unavailable"
     status = 503
     title = "The operation log cannot be written"
+    sent = True
+    """Something has happened: under an Idempotency-Key this is the answer, so that a repeat does not do it twice."""
 
 
 class GroupCommit:
@@ -90,7 +92,7 @@ class GroupCommit:
                 batch = self._still_patient(batch)
                 if batch:
                     await asyncio.sleep(RETRY_EVERY)
-            except psycopg.Error as error:
+            except (psycopg.Error, TypeError) as error:
                 await self._one_by_one(batch, error)
                 return
             else:
@@ -99,8 +101,8 @@ class GroupCommit:
                     _resolve(done)
                 return
 
-    async def _one_by_one(self, batch: list[tuple[Operation, asyncio.Future[None], float]], error: psycopg.Error) -> None:
-        """A batch that Postgres refuses is written row by row, so that one bad record does not take the others with it."""
+    async def _one_by_one(self, batch: list[tuple[Operation, asyncio.Future[None], float]], error: Exception) -> None:
+        """A batch that cannot be written is written row by row, so that one bad record does not take the others with it."""
         if len(batch) > 1:
             for item in batch:
                 await self._flush([item])

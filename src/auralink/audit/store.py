@@ -76,13 +76,19 @@ async def insert_operations(connection: Connection, operations: Sequence[Operati
 
 
 def _json(operations: Sequence[Operation]) -> str:
-    """The rows as JSON that Postgres takes: it has no text with a NUL, which a server may well have said."""
+    """The rows as JSON that Postgres takes: it has no text with a NUL or half a surrogate pair, which a server may well say."""
     rows = [json_row(operation) for operation in operations]
-    data = orjson.dumps(rows)
-    if NUL in data:
-        rows = [{k: v.replace("\0", "\ufffd") if isinstance(v, str) else v for k, v in row.items()} for row in rows]
+    try:
         data = orjson.dumps(rows)
+    except TypeError:
+        data = NUL
+    if NUL in data:
+        data = orjson.dumps([{name: _storable(value) for name, value in row.items()} for row in rows])
     return data.decode()
+
+
+def _storable(value: object) -> object:
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,13 @@ from fastapi import Request
 from psycopg.rows import DictRow
 from starlette.responses import Response
 
-from auralink.core.db import Connection, Database, Tenant
+from auralink.core.db import Connection, Database, DatabaseUnavailable, Tenant
 from auralink.core.errors import AuralinkError, Conflict, InvalidRequest
 from auralink.core.http import problem_of
 
 HEADER = "idempotency-key"
-LEASE_SECONDS = 30
+LEASE_SECONDS = 30.0
+MAX_KEY = 255
 OWNER = uuid4()
 """This process: the owner of the keys that it runs."""
 
@@ -70,8 +71,8 @@ async def idempotently(db: Database, principal: Tenant, request: Request, run: C
     key = request.headers.get(HEADER)
     if key is None:
         return await run()
-    if not 1 <= len(key) <= 255:
-        raise InvalidRequest("Idempotency-Key must have 1 to 255 characters")
+    if not (1 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable()):
+        raise InvalidRequest(f"Idempotency-Key must be 1 to {MAX_KEY} printable ASCII characters")
     async with db.tenant(principal) as connection:
         stored = await _begin(connection, principal, key, await _hash(request))
     if stored is not None:
@@ -80,26 +81,22 @@ async def idempotently(db: Database, principal: Tenant, request: Request, run: C
 
 
 async def _run_and_store(db: Database, principal: Tenant, key: str, run: Callable[[], Awaitable[Response]]) -> Response:
-    statement: str = ABANDON
-    values: list[object] = [key]
+    """An end that tells nothing (cancelled, a mistake of ours) leaves the key: `outcome_unknown` once its lease is over."""
     try:
         async with _lease(db, principal, key):
-            response = await _answer_of(run)
-        statement, values = FINISH, [response.status_code, bytes(response.body), key]
-        return response
-    finally:
-        async with db.tenant(principal) as connection:
-            await connection.execute(statement, values)
-
-
-async def _answer_of(run: Callable[[], Awaitable[Response]]) -> Response:
-    """The answer to store. An error after something was sent is one too: running it again could do it twice."""
-    try:
-        return await run()
+            response = await run()
     except AuralinkError as error:
-        if getattr(error, "sent", False):
-            return problem_of(error)
-        raise
+        if not getattr(error, "sent", False):
+            await _write(db, principal, ABANDON, key)
+            raise
+        response = problem_of(error)
+    await _write(db, principal, FINISH, response.status_code, bytes(response.body), key)
+    return response
+
+
+async def _write(db: Database, principal: Tenant, statement: str, *values: object) -> None:
+    async with db.tenant(principal) as connection:
+        await connection.execute(statement, values)
 
 
 async def _begin(connection: Connection, principal: Tenant, key: str, request_hash: bytes) -> DictRow | None:
@@ -136,8 +133,8 @@ async def _lease(db: Database, principal: Tenant, key: str) -> AsyncIterator[Non
     async def renew() -> None:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
-            async with db.tenant(principal) as connection:
-                await connection.execute(RENEW, [LEASE_SECONDS, key])
+            with contextlib.suppress(DatabaseUnavailable):  # it may be back before the lease is over
+                await _renew(db, principal, key)
 
     task = asyncio.create_task(renew())
     try:
@@ -145,3 +142,7 @@ async def _lease(db: Database, principal: Tenant, key: str) -> AsyncIterator[Non
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def _renew(db: Database, principal: Tenant, key: str) -> None:
+    await _write(db, principal, RENEW, LEASE_SECONDS, key)

@@ -1,4 +1,4 @@
-"""REST operations on the four servers of the mission: a tool call whose structured answer is the body.
+"""REST operations on the servers of the mission: a tool call whose structured answer is the body.
 
 They take the same path as every other call; only the shape of question and answer is their own.
 """
@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 import orjson
+from pydantic import BaseModel, ConfigDict
 
 from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
@@ -17,6 +18,13 @@ from auralink.mcp.service import Gateway
 ERROR_META = "auralink/error"
 """Under this key of `_meta` a built-in server says which error of ours a tool error is: code, status and title."""
 BUILT_IN = "built-in:"
+
+
+class OperationBody(BaseModel):
+    """What every operation names: the connection that it goes over."""
+
+    model_config = ConfigDict(extra="forbid")
+    connection_id: UUID
 
 
 class ToolFailed(AuralinkError):
@@ -35,8 +43,8 @@ class ToolFailed(AuralinkError):
 
 async def operate(
     gateway: Gateway, principal: Principal, connection_id: UUID, tool: str, arguments: Mapping[str, Any], *, source: str
-) -> dict[str, Any]:
-    """Calls a tool and returns its structured content, with `served_by`, `latency_ms` and `log_id` beside it.
+) -> ToolAnswer:
+    """Calls a tool whose error is an error of the operation.
 
     Raises:
         ToolFailed: the tool reported an error.
@@ -45,16 +53,15 @@ async def operate(
     answer = await gateway.call_tool(principal, connection_id, tool, arguments, source=source)
     if answer.result.get("isError"):
         raise _failure(answer, tool)
-    facts = {"served_by": answer.served_by, "latency_ms": round(answer.latency_ms, 3), "log_id": str(answer.log_id)}
-    return {**structured(answer), **facts}
+    return answer
 
 
-def structured(answer: ToolAnswer) -> dict[str, Any]:
-    """The answer's structured content; for a server that sends text only, the JSON object in it, else the text as `content`."""
-    content = answer.result.get("structuredContent")
+def structured(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result's structured content; of a server that sends text only, the JSON object in it, else the text as `content`."""
+    content = result.get("structuredContent")
     if isinstance(content, dict):
         return content
-    text = text_of(answer.result)
+    text = text_of(result)
     try:
         parsed = orjson.loads(text)
     except orjson.JSONDecodeError:
