@@ -33,6 +33,8 @@ class ToolFailed(AuralinkError):
     code: ClassVar[str] = "tool_failed"
     status: ClassVar[int] = 502
     title: ClassVar[str] = "The tool failed"
+    sent = True
+    """The tool has run: under an Idempotency-Key this is the answer."""
 
     def __init__(self, message: str, *, like: Mapping[str, Any] | None = None, **extra: Any) -> None:
         super().__init__(message, extra=extra)
