@@ -65,7 +65,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Response:
-    """An RFC 9457 answer with the fields of api.md."""
+    """An RFC 9457 answer, as in docs/reference/errors.md."""
     body = {
         "type": f"urn:auralink:problem:{code}",
         "title": title,

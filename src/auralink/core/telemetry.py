@@ -1,4 +1,4 @@
-"""The metrics of the service, by the names of api.md. No user id in a label; servers that users name are labelled `custom`."""
+"""The metrics of the service, as in docs/reference/metrics.md. No user id in a label; servers that users name are labelled `custom`."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
