@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI
-from mcp.server.mcpserver import MCPServer
 from starlette.routing import Route
 
 from auralink import __version__, health
@@ -25,20 +24,34 @@ from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import PROJECT_ROOT, Settings
 from auralink.journal import routes as approval_routes
 from auralink.journal.approvals import Approvals
-from auralink.mcp import deepwiki as deepwiki_routes
 from auralink.mcp import routes as mcp_routes
 from auralink.mcp.components import MCP, build_mcp
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.downstream.endpoint import LOOPBACK_NAMES, McpEndpoint
+from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.limits import RateLimiter, RedisBuckets
-from auralink.servers.deepwiki.server import build_server as build_deepwiki
+from auralink.servers.catalogue import build_servers
+from auralink.servers.database import routes as database_routes
+from auralink.servers.deepwiki import routes as deepwiki_routes
 from auralink.servers.deepwiki.wiki import Wiki
+from auralink.servers.memory import routes as memory_routes
+from auralink.servers.thinking import routes as thinking_routes
 from auralink.vault.service import Vault
 
 log = structlog.get_logger(__name__)
 
 HOUSEKEEPING_SECONDS = 3600
+ROUTERS = (
+    health.router,
+    audit_routes.router,
+    approval_routes.router,
+    mcp_routes.router,
+    deepwiki_routes.router,
+    memory_routes.router,
+    thinking_routes.router,
+    database_routes.router,
+)
 
 
 def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> FastAPI:
@@ -50,6 +63,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     approvals = Approvals(db)
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else None
     limits = RateLimiter(settings.default_rate_limit, buckets)
+    built_in = build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database)
     mcp = build_mcp(
         db=db,
         vault=Vault(db, foundation.ring),
@@ -57,7 +71,8 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
         audit=audit,
         approvals=approvals,
         config=config,
-        built_in=built_in_servers(wiki),
+        built_in=built_in.servers,
+        scopes=built_in.scopes,
         limits=limits,
     )
     verifier = TokenVerifier(
@@ -85,7 +100,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
 
     app = FastAPI(title="AuraLink AI Core", version=__version__, lifespan=lifespan, default_response_class=JSONBytes)
     app.state.verifier, app.state.db, app.state.mcp, app.state.approvals = verifier, db, mcp, approvals
-    for router in (health.router, audit_routes.router, approval_routes.router, mcp_routes.router, deepwiki_routes.router):
+    for router in ROUTERS:
         app.include_router(router)
     _add_mcp_endpoint(app, mcp, verifier, settings, foundation)
     install_error_handlers(app)
@@ -95,9 +110,10 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
 
 def _add_mcp_endpoint(app: FastAPI, mcp: MCP, verifier: TokenVerifier, settings: Settings, foundation: Foundation) -> None:
     """`/mcp` for all of a user's servers and `/mcp/<connection>` for one, as plain ASGI."""
-    methods = Methods(mcp.gateway, mcp.federation)
+    methods = Methods(mcp.gateway, mcp.federation, mcp.watches)
+    hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     hosts = allowed_hosts(settings)
-    endpoint = McpEndpoint(verifier, methods, mcp.announcer, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
+    endpoint = McpEndpoint(verifier, methods, hearings, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
     app.router.routes.append(Route("/mcp", endpoint, include_in_schema=False))
     app.router.routes.append(Route("/mcp/{connection}", endpoint, include_in_schema=False))
 
@@ -117,11 +133,6 @@ def build_wiki(settings: Settings, data_dir: Path, guard: EgressGuard) -> Wiki:
         await guard.check_git_url(url)
 
     return Wiki(data_dir, settings.wiki_repo_roots or (PROJECT_ROOT, data_dir), check_url=check_url)
-
-
-def built_in_servers(wiki: Wiki) -> Mapping[str, MCPServer]:
-    """The MCP servers that live in this process, by their names in the configuration."""
-    return {"deepwiki": build_deepwiki(wiki)}
 
 
 async def _open_database(db: Database) -> None:

@@ -5,10 +5,10 @@ with `DATABASE_URL` it must be given.
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 
 from auralink.core import embedded_postgres as embedded
 from auralink.core.embedded_postgres.directory import exclusive, write_atomically
@@ -16,10 +16,16 @@ from auralink.core.errors import StartupError
 from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings
+from auralink.servers.database.demo import create_demo
 from auralink.vault.crypto import KeyRing, generate_master_key
 
 SECRETS_FILE = "secrets.json"
-JWT_SECRET_BYTES = 32
+GENERATED: dict[str, Callable[[], str]] = {
+    "jwt_secret": lambda: token_hex(32),
+    "mcp_encryption_key": lambda: generate_master_key().reveal(),
+    "demo_password": lambda: token_hex(16),
+}
+"""What the embedded mode makes up at its first start."""
 
 Progress = Callable[[str], None]
 
@@ -32,6 +38,7 @@ class Foundation:
     dsn: Secret
     jwt_secret: Secret | None
     ring: KeyRing
+    demo_database: Secret | None = None
 
 
 def data_dir_of(settings: Settings) -> Path:
@@ -50,11 +57,12 @@ def lay_foundation(settings: Settings, progress: Progress = lambda _: None) -> F
         cluster = embedded.start(data_dir, progress=progress)
         migrate(cluster.dsn("owner"), progress=progress)
         dsn, generated = cluster.dsn("service"), _generated_secrets(data_dir)
+        demo = create_demo(cluster.dsn("superuser"), password=Secret(generated["demo_password"]))
     else:
         if settings.database_owner_url is not None:
             migrate(settings.database_owner_url, progress=progress)
-        dsn, generated = settings.database_url, {}
-    return Foundation(data_dir, dsn, jwt_secret_of(settings, generated), _ring(settings, generated))
+        dsn, generated, demo = settings.database_url, {}, None
+    return Foundation(data_dir, dsn, jwt_secret_of(settings, generated), _ring(settings, generated), demo)
 
 
 def jwt_secret_of(settings: Settings, generated: dict[str, str]) -> Secret | None:
@@ -83,8 +91,7 @@ def _generated_secrets(data_dir: Path) -> dict[str, str]:
     try:
         with exclusive(data_dir, lambda _: None):
             if not path.exists():
-                made = {"jwt_secret": os.urandom(JWT_SECRET_BYTES).hex(), "mcp_encryption_key": generate_master_key().reveal()}
-                write_atomically(path, json.dumps(made))
+                write_atomically(path, json.dumps({name: make() for name, make in GENERATED.items()}))
         secrets: dict[str, str] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise StartupError(f"cannot read or make the secrets in {path}: {error}") from None

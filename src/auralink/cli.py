@@ -25,6 +25,8 @@ from auralink.core.settings import Settings, load_settings
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="AuraLink AI Core: agents that act, through two gateways.")
 keys = typer.Typer(no_args_is_help=True, help="The vault's keys.")
 app.add_typer(keys, name="keys")
+memory = typer.Typer(no_args_is_help=True, help="A user's memory as a file (the reference memory server's JSONL).")
+app.add_typer(memory, name="memory")
 out = Console()
 progress_out = Console(stderr=True)
 
@@ -129,18 +131,14 @@ def token(
 def rotate_keys() -> None:
     """Wrap every data key with the first key of MCP_ENCRYPTION_KEY; online, restartable."""
     from auralink.bootstrap import lay_foundation
-    from auralink.core.db import Database
+    from auralink.standalone import opened_database
     from auralink.vault.service import Vault
 
     foundation = lay_foundation(load_settings(), _progress)
 
     async def rotate() -> int:
-        db = Database(foundation.dsn, min_size=1, max_size=2)
-        await db.open()
-        try:
+        async with opened_database(foundation) as db:
             return await Vault(db, foundation.ring).rotate()
-        finally:
-            await db.close()
 
     print(f"{asyncio.run(rotate())} users' keys wrapped anew with {foundation.ring.current_key_id}")
 
@@ -233,6 +231,44 @@ def ask(
     for source in answer["sources"]:
         out.print(f"  {source['file']}:{source['line']}  {source['heading']}", markup=False, highlight=False)
     out.print(f"confidence {answer['confidence']:.2f}", highlight=False)
+
+
+@app.command("mcp")
+def run_mcp_server(
+    name: Annotated[str, typer.Argument(help="deepwiki, memory, sequential_thinking, supabase or toolbox")],
+    stdio: Annotated[bool, typer.Option("--stdio", help="speak MCP on stdin and stdout (the default)")] = False,
+    http: Annotated[int | None, typer.Option(metavar="PORT", help="serve Streamable HTTP on this port of 127.0.0.1")] = None,
+    user: Annotated[str, typer.Option(help="whose memory and thoughts")] = "demo",
+    dsn_env: Annotated[str | None, typer.Option(help="the variable that has the address of the database (supabase)")] = None,
+    write: Annotated[bool, typer.Option("--write", help="let statements write (supabase)")] = False,
+) -> None:
+    """Run a built-in MCP server by itself, for any MCP client."""
+    from auralink.standalone import run_server
+
+    if stdio and http is not None:
+        raise typer.BadParameter("give --stdio or --http PORT, not both")
+    dsn = os.environ.get(dsn_env) if dsn_env else None
+    if dsn_env and not dsn:
+        raise typer.BadParameter(f"the variable {dsn_env} is not set")
+    settings = load_settings()
+    asyncio.run(run_server(settings, name, user, http_port=http, dsn=Secret(dsn) if dsn else None, write=write))
+
+
+@memory.command("export")
+def export_memory(path: Path, user: Annotated[str, typer.Option()] = "demo") -> None:
+    """Write a user's graph to a file."""
+    from auralink.standalone import export_memory as run
+
+    print(f"{asyncio.run(run(load_settings(), user, path))} lines written to {path}")
+
+
+@memory.command("import")
+def import_memory(path: Path, user: Annotated[str, typer.Option()] = "demo") -> None:
+    """Add a file to a user's graph; may be repeated."""
+    from auralink.standalone import import_memory as run
+
+    new = asyncio.run(run(load_settings(), user, path))
+    print(f"{new.entities} entities, {new.observations} observations and {new.relations} relations were new")
 
 
 @app.command()

@@ -19,7 +19,10 @@ def _with_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> Ev
 
 
 def configure_logging(level: str = "INFO", fmt: Literal["json", "console"] = "json") -> None:
-    """Sets up structlog and routes the standard library's loggers through the same renderer, to stderr."""
+    """Sets up structlog and routes the standard library's loggers through the same renderer, to stderr.
+
+    Tracebacks are plain: one that shows local variables would show secrets.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -27,9 +30,10 @@ def configure_logging(level: str = "INFO", fmt: Literal["json", "console"] = "js
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if fmt == "console":
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

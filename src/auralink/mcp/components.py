@@ -21,8 +21,9 @@ from auralink.mcp.policy import Policy
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.service import Gateway
-from auralink.mcp.upstream.in_process import InProcessServers
+from auralink.mcp.upstream.in_process import InProcessServers, Scope
 from auralink.mcp.upstreams import Upstreams
+from auralink.mcp.watches import Watches
 from auralink.vault.service import Vault
 
 
@@ -38,6 +39,7 @@ class MCP:
     gateway: Gateway
     federation: Federation
     announcer: Announcer
+    watches: Watches
     pins: Pins
 
     async def open(self) -> None:
@@ -48,6 +50,7 @@ class MCP:
 
     async def close(self) -> None:
         """Closes every upstream session."""
+        await self.watches.close()
         await self.upstreams.close()
         await self.resolver.close()
 
@@ -61,12 +64,13 @@ def build_mcp(
     approvals: Approvals,
     config: MCPConfig,
     built_in: Mapping[str, MCPServer],
+    scopes: Mapping[str, Scope],
     limits: RateLimiter,
 ) -> MCP:
     """Wires the domain."""
     announcer = Announcer()
     resolver = ConnectionResolver(db, announcer.lists_changed)
-    upstreams = Upstreams(config, guard, vault, InProcessServers(built_in), announcer.lists_changed)
+    upstreams = Upstreams(config, guard, vault, InProcessServers(built_in, scopes), announcer.announced)
     pins = Pins(db)
     registry = Registry(db, guard)
     connections = Connections(
@@ -83,4 +87,4 @@ def build_mcp(
         audit=audit,
     )
     federation = Federation(db, resolver, upstreams, pins)
-    return MCP(config, resolver, upstreams, registry, connections, gateway, federation, announcer, pins)
+    return MCP(config, resolver, upstreams, registry, connections, gateway, federation, announcer, Watches(upstreams), pins)

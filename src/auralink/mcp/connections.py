@@ -159,6 +159,7 @@ class Connections:
         except UniqueViolation:
             raise _name_taken(patch.name or "") from None
         self._resolver.forget(connection_id)
+        self._upstreams.forget(connection_id)
         return await self.get(principal, connection_id)
 
     async def replace_credentials(

@@ -156,12 +156,6 @@ async def call_tool(name: str, body: CallBody, request: Request, principal: Auth
 
     async def call() -> dict[str, Any]:
         answer = await mcp.gateway.call_public_name(principal, name, body.arguments, source=SOURCE)
-        return {
-            "result": answer.result,
-            "served_by": answer.served_by,
-            "cached": answer.cached,
-            "latency_ms": round(answer.latency_ms, 3),
-            "log_id": answer.log_id,
-        }
+        return {"result": answer.result, **answer.facts}
 
     return await once(request, principal, call)

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints,
 Decision = Literal["auto", "allow", "ask", "deny"]
 Transport = Literal["in_process", "http", "sse", "stdio"]
 AuthType = Literal["none", "bearer", "api_key", "oauth"]
+Authorization = Literal["none", "required", "granted"]
+"""What OAuth has to do with a connection: nothing, its user has to authorise it, or its user has."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True)]
 
 
@@ -21,11 +23,13 @@ class _Body(BaseModel):
 class ConnectionPolicy(_Body):
     """What may be called on a connection: a decision for each named tool, and one for the rest.
 
-    `auto` allows what does not declare itself destructive and asks about the rest. `rate_limits` are calls of a tool per minute.
+    `auto` allows what does not declare itself destructive and asks about the rest. `rate_limits` are calls of a tool per minute;
+    `read_only` is for databases: whether statements may write.
     """
 
     default: Decision = "auto"
     tools: dict[str, Decision] = Field(default_factory=dict, max_length=500)
+    read_only: bool = True
     rate_limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict, max_length=500)
 
     def decide(self, tool: str) -> Decision:
@@ -71,8 +75,11 @@ class ConnectResponse(BaseModel):
     server_name: str
     name: str
     capabilities: list[str]
-    protocol_version: str
+    protocol_version: str | None
     served_by: str
+    authorization_url: str | None = Field(
+        default=None, description="with status authorization_required: where the user goes next"
+    )
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -294,6 +301,7 @@ class ConnectionRecord:
     policy: ConnectionPolicy
     sealed_credentials: bytes | None
     credential_version: int
+    authorization: Authorization = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,3 +313,9 @@ class ToolAnswer:
     cached: bool
     latency_ms: float
     log_id: UUID
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the answer came about, as it stands beside a result in JSON."""
+        latency = round(self.latency_ms, 3)
+        return {"served_by": self.served_by, "cached": self.cached, "latency_ms": latency, "log_id": str(self.log_id)}

@@ -25,8 +25,8 @@ from auralink.vault.service import Vault
 
 CREDENTIAL_PLACE = {"table": "user_mcp_connections", "field": "encrypted_credentials"}
 API_KEY_HEADER = "X-API-Key"
-Announce = Callable[[UUID | None], None]
-"""Is told whose lists have changed."""
+Announce = Callable[[ConnectionRecord, str, str | None], None]
+"""Is told what a connection's server has announced: the notification's method and, for a changed resource, its address."""
 
 
 class Upstreams:
@@ -40,6 +40,7 @@ class Upstreams:
         self._vault = vault
         self._built_in = built_in
         self._announce = announce
+        self.on_opened: Callable[[ConnectionRecord, UpstreamSession], None] = lambda _record, _session: None
         self._pool = SessionPool(config.mcp_global.max_connections)
         self._trusted: aiohttp.ClientSession | None = None
         self._untrusted: aiohttp.ClientSession | None = None
@@ -65,15 +66,20 @@ class Upstreams:
         Raises:
             UpstreamError: it could not be opened.
         """
-        key = (record.id, record.credential_version, record.server.transport)
+        key = _key(record)
 
         async def opener() -> UpstreamSession:
             credentials = await self._credentials(principal, record)
             session = await self.open_session(record, credentials, deadline - time.monotonic())
-            session.on_lists_changed = lambda: self._announce(record.user_id)
+            session.on_announcement = lambda method, uri: self._announce(record, method, uri)
+            self.on_opened(record, session)
             return session
 
         return await self._pool.get(key, opener)
+
+    def open_already(self, record: ConnectionRecord) -> UpstreamSession | None:
+        """The session of a connection, if one is open."""
+        return self._pool.find(_key(record))
 
     async def open_session(self, record: ConnectionRecord, credentials: Secret | None, timeout: float) -> UpstreamSession:
         """A new session that no pool knows; the caller closes it."""
@@ -112,7 +118,7 @@ class Upstreams:
         if server.transport == "in_process":
             if server.name not in self._built_in:
                 raise UpstreamUnreachable(f"the server {server.name!r} is not built in; check its transport", sent=False)
-            return self._built_in.transport(server.name)
+            return self._built_in.transport(record, credentials)
         if server.transport == "stdio":
             assert server.command is not None
             return StdioTransport(server.name, server.command, server.args, server.env)
@@ -142,6 +148,10 @@ class Upstreams:
         """What only the server may hear: the credential, and the environment that an operator gives a child."""
         secret = self._secret(record, credentials)
         return [*([] if secret is None else [secret]), *(Secret(value) for value in record.server.env.values())]
+
+
+def _key(record: ConnectionRecord) -> tuple[UUID, int, str]:
+    return record.id, record.credential_version, record.server.transport
 
 
 def _secret_value(credentials: Secret) -> Secret:

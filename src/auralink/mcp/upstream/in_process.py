@@ -5,7 +5,9 @@ The handler runs in the caller's task and context, so `current_principal()` says
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import anyio
@@ -17,8 +19,14 @@ from mcp.shared.transport_context import TransportContext
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY
 from mcp_types.version import LATEST_MODERN_VERSION
 
+from auralink.core.secret import Secret
+from auralink.mcp.schemas import ConnectionRecord
 from auralink.mcp.upstream.errors import UpstreamTimeout
 from auralink.mcp.upstream.transport import Message, OnMessage
+
+Scope = Callable[[ConnectionRecord, Secret | None], AbstractContextManager[object]]
+"""The context in which the calls of a connection run, made from it and its opened credentials."""
+NO_SCOPES: Mapping[str, Scope] = {}
 
 
 class _Dispatch:
@@ -50,7 +58,9 @@ class _Dispatch:
 class InProcessServers:
     """The built-in servers by name, each with its lifespan entered once."""
 
-    def __init__(self, servers: Mapping[str, MCPServer]) -> None:
+    def __init__(self, servers: Mapping[str, MCPServer], scopes: Mapping[str, Scope] = NO_SCOPES) -> None:
+        """`scopes` are for servers that need more than the principal: the context in which a connection's calls run."""
+        self._scopes = scopes
         self._servers = {name: server._lowlevel_server for name, server in servers.items()}
         self._lifespans: dict[str, Any] = {}
         self._stack = contextlib.AsyncExitStack()
@@ -67,15 +77,21 @@ class InProcessServers:
     def __contains__(self, name: str) -> bool:
         return name in self._servers
 
-    def transport(self, name: str) -> "InProcessTransport":
-        """The way to one server. Raises KeyError for a name that is not built in."""
-        return InProcessTransport(name, self._servers[name], self._lifespans[name])
+    def transport(self, record: ConnectionRecord, credentials: Secret | None) -> "InProcessTransport":
+        """The way to a connection's server. Raises KeyError if that is not built in."""
+        name = record.server.name
+        scope = self._scopes.get(name)
+        make_scope = contextlib.nullcontext if scope is None else partial(scope, record, credentials)
+        return InProcessTransport(name, self._servers[name], self._lifespans[name], make_scope)
 
 
 class InProcessTransport:
     """Requests to a built-in server, as 2026-07-28 exchanges (no handshake, no session)."""
 
-    def __init__(self, name: str, server: Any, lifespan: Any) -> None:
+    def __init__(
+        self, name: str, server: Any, lifespan: Any, scope: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> None:
+        self._scope = scope
         self.unsolicited: OnMessage | None = None
         self._name = name
         self._server = server
@@ -93,8 +109,9 @@ class InProcessTransport:
             self._server, dispatch, message["method"], message["params"], connection=connection, lifespan_state=self._lifespan
         )
         try:
-            async with asyncio.timeout(timeout):
-                return {"jsonrpc": "2.0", "id": message["id"], "result": await serving}
+            with self._scope():
+                async with asyncio.timeout(timeout):
+                    return {"jsonrpc": "2.0", "id": message["id"], "result": await serving}
         except TimeoutError as error:
             raise UpstreamTimeout(
                 f"the built-in server {self._name!r} did not answer within {timeout:.1f} s", sent=True

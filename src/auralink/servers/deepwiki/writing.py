@@ -15,7 +15,7 @@ from auralink.servers.deepwiki.documents import FileDocuments, prepare_all
 from auralink.servers.deepwiki.index import State, WikiIndex, folder, open_part
 from auralink.servers.deepwiki.snapshots import MAX_FILES, Snapshot
 
-_HEAP = 48 << 20
+_HEAP = 96 << 20
 Progress = Callable[[str, int, int], None]
 
 

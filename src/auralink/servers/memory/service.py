@@ -87,8 +87,8 @@ class Memory:
         async with self._database.tenant(principal) as connection:
             await store.lock_graph(connection, agent)
             ids = await store.entity_ids(connection, agent, [a.entity_name for a in additions])
-            if missing := next((a.entity_name for a in additions if a.entity_name not in ids), None):
-                raise EntityNotFound(f"Entity with name {missing} not found")
+            if missing := [a.entity_name for a in additions if a.entity_name not in ids]:
+                raise EntityNotFound(f"Entity with name {missing[0]} not found")
             known = await store.known_observations(connection, list(ids.values()), [c for a in additions for c in a.contents])
             added: list[AddedObservations] = []
             new: list[store.NewObservation] = []
