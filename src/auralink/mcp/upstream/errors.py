@@ -65,11 +65,17 @@ class UpstreamRedirects(UpstreamError):
 
 
 class UpstreamUnauthorized(UpstreamError):
-    """The server refused the connection's credential."""
+    """The server refused the connection's credential. `challenge` is the `WWW-Authenticate` it answered with; with a 403, which
+    another token of the same kind does not help, `expired` is false."""
 
     code = "upstream_unauthorized"
     title = "The MCP server refused the credential"
     transient = False
+
+    def __init__(self, message: str, *, sent: bool, challenge: str | None = None, expired: bool = False) -> None:
+        super().__init__(message, sent=sent)
+        self.challenge = challenge
+        self.expired = expired
 
 
 class UpstreamRejected(UpstreamError):

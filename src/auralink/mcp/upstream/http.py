@@ -7,11 +7,12 @@ and one pooled aiohttp session for all upstreams; the SDK's client costs 3.5 to 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import aiohttp
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from yarl import URL
 
 from auralink.core.egress import EgressGuard
 from auralink.mcp.upstream.errors import (
@@ -53,6 +54,10 @@ WITHDRAW_SECONDS = 5.0
 
 HeaderSource = Callable[[], Mapping[str, str]]
 """Gives the headers that authenticate the call; asked for each request, so that a secret is opened only here."""
+Renew = Callable[[Mapping[str, str], float], Awaitable[bool]]
+"""Is told which of these headers were refused, and until when (monotonic) to have others; says whether there are others."""
+Sign = Callable[[str, str, bytes | None], Mapping[str, str]]
+"""Gives the headers that sign a request, from its method, target URI and body."""
 
 
 def http_client(guard: EgressGuard, *, trusted: bool) -> aiohttp.ClientSession:
@@ -65,11 +70,23 @@ def http_client(guard: EgressGuard, *, trusted: bool) -> aiohttp.ClientSession:
 class HttpTransport:
     """Messages to one endpoint. Keeps the session id that a handshake-era server has given."""
 
-    def __init__(self, http: aiohttp.ClientSession, server: str, endpoint: str, credentials: HeaderSource) -> None:
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        server: str,
+        endpoint: str,
+        credentials: HeaderSource,
+        *,
+        renew: Renew | None = None,
+        sign: Sign = lambda *_: {},
+    ) -> None:
         self._http = http
         self._server = server
         self._endpoint = endpoint
         self._credentials = credentials
+        self._renew = renew
+        self._sign = sign
+        self._target = _target_uri(endpoint)
         self.session_id: str | None = None
         self.unsolicited: OnMessage | None = None
         self._withdrawals: set[asyncio.Task[None]] = set()
@@ -140,7 +157,7 @@ class HttpTransport:
         await asyncio.gather(*self._withdrawals)
         if self.session_id is None:
             return
-        headers = {**self._credentials(), SESSION_ID: self.session_id}
+        headers = {**self._credentials(), SESSION_ID: self.session_id, **self._sign("DELETE", self._target, None)}
         self.session_id = None
         with contextlib.suppress(aiohttp.ClientError, TimeoutError):
             async with self._http.delete(
@@ -169,20 +186,8 @@ class HttpTransport:
         self, verb: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None, what: str
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Every failure of the connection comes out as an error of ours, with whether the request was sent."""
-        all_headers = {**headers, **self._credentials()}
-        session_id = self.session_id
-        if session_id is not None:
-            all_headers[SESSION_ID] = session_id
         try:
-            async with self._http.request(
-                verb,
-                self._endpoint,
-                data=body,
-                headers=all_headers,
-                timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS),
-                allow_redirects=False,
-            ) as response:
-                self._check_status(response, session_id)
+            async with await self._answer(verb, headers, body, timeout) as response:
                 yield response
         except aiohttp.ClientConnectorError as error:
             reason = error.os_error.strerror or str(error.os_error)
@@ -206,14 +211,51 @@ class HttpTransport:
                 f"MCP server {self._server!r} did not answer in HTTP: {str(error)[:SHOWN]}", sent=True
             ) from error
 
+    async def _answer(
+        self, verb: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None
+    ) -> aiohttp.ClientResponse:
+        """The response to a request, which is made again once if its credential has expired and there is another."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for may_renew in (True, False):
+            credentials, session_id = self._credentials(), self.session_id
+            session = {} if session_id is None else {SESSION_ID: session_id}
+            left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
+            response = await self._http.request(
+                verb,
+                self._endpoint,
+                data=body,
+                headers={**headers, **credentials, **session, **self._sign(verb, self._target, body)},
+                timeout=aiohttp.ClientTimeout(total=left, sock_connect=CONNECT_SECONDS),
+                allow_redirects=False,
+            )
+            try:
+                self._check_status(response, session_id)
+            except UpstreamError as refusal:
+                response.close()
+                if not may_renew or not await self._has_renewed(refusal, credentials, deadline):
+                    raise
+            else:
+                return response
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _has_renewed(self, refusal: UpstreamError, credentials: Mapping[str, str], deadline: float | None) -> bool:
+        if self._renew is None or not isinstance(refusal, UpstreamUnauthorized) or not refusal.expired:
+            return False
+        return await self._renew(credentials, time.monotonic() + CONNECT_SECONDS if deadline is None else deadline)
+
     def _check_status(self, response: aiohttp.ClientResponse, session_id: str | None) -> None:
         """Refuses what its status alone settles; other errors may carry a JSON-RPC error, which says more."""
         status = response.status
         if status in (401, 403):
+            challenge = response.headers.get("WWW-Authenticate")
+            remedy = "replace it with PUT /api/v1/mcp/connections/{id}/credentials"
+            if challenge and "resource_metadata" in challenge:
+                remedy = "authorise with POST /api/v1/mcp/connections/{id}/oauth/start, or " + remedy
             raise UpstreamUnauthorized(
-                f"MCP server {self._server!r} refused the credential (HTTP {status}); replace it with "
-                "PUT /api/v1/mcp/connections/{id}/credentials",
+                f"MCP server {self._server!r} refused the credential (HTTP {status}); {remedy}",
                 sent=False,
+                challenge=challenge,
+                expired=status == 401,
             )
         if status == 404 and session_id is not None:
             raise self._session_lost()
@@ -319,3 +361,9 @@ def _is_about_session(error: object) -> bool:
     if not isinstance(error, dict) or error.get("code") != SERVER_ERROR:
         return False
     return "session" in str(error.get("message", "")).lower()
+
+
+def _target_uri(endpoint: str) -> str:
+    """The endpoint as the server will see it (RFC 9421 §2.2.2): without a default port or a fragment."""
+    url = URL(endpoint).with_fragment(None)
+    return str(url.with_port(None) if url.is_default_port() else url)
