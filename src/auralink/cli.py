@@ -22,7 +22,12 @@ from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings, load_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="AuraLink AI Core: agents that act, through two gateways.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="AuraLink AI Core: agents that act, through two gateways.",
+)
 keys = typer.Typer(no_args_is_help=True, help="The vault's keys.")
 app.add_typer(keys, name="keys")
 memory = typer.Typer(no_args_is_help=True, help="A user's memory as a file (the reference memory server's JSONL).")

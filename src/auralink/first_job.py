@@ -1,16 +1,19 @@
 """What `make run` does beside serving: a first real job, through the same client and doors that any application uses."""
 
+import contextlib
 import time
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from rich.console import Console
 
 from auralink.auth.tokens import issue_token
 from auralink.bootstrap import Foundation
-from auralink.client import AuraLink
+from auralink.client import ApiError, AuraLink
 from auralink.core.secret import Secret
 from auralink.core.settings import PROJECT_ROOT, Settings
+from auralink.mcp.schemas import ToolPage
 
 DEMO_USER = "demo"
 QUESTION = "How does the gateway call a tool?"
@@ -23,15 +26,23 @@ async def do_first_job(settings: Settings, foundation: Foundation, console: Cons
     url = service_url(settings)
     token = demo_token(settings, foundation)
     async with AuraLink(url, token) as client:
-        connections = await client.connections()
-        wiki = next((c.connection_id for c in connections.items if c.server_type == "deepwiki"), None)
-        if wiki is None:
-            wiki = (await client.connect("deepwiki")).connection_id
+        connections = await connect_all(client)
         started = time.perf_counter()
         with console.status(f"indexing {PROJECT_ROOT} and asking it a question"):
-            answer = await client.ask(wiki, str(PROJECT_ROOT), QUESTION)
+            answer = await client.ask(connections["deepwiki"], str(PROJECT_ROOT), QUESTION)
         _print_answer(console, answer, time.perf_counter() - started)
+        _print_servers(console, await client.tools())
     _print_addresses(console, url, token)
+
+
+async def connect_all(client: AuraLink) -> dict[str, UUID]:
+    """Connects every server that the installation offers and the user does not have; the connections by server type."""
+    connected = {c.server_type: c.connection_id for c in (await client.connections()).items}
+    for server in (await client.servers()).items:
+        if server.enabled and server.server_type not in connected:
+            with contextlib.suppress(ApiError):
+                connected[server.server_type] = (await client.connect(server.name)).connection_id
+    return connected
 
 
 def service_url(settings: Settings) -> str:
@@ -64,6 +75,16 @@ def _print_answer(console: Console, answer: dict[str, Any], seconds: float) -> N
         console.print(f"  {place}  {source['heading']}", markup=False, highlight=False)
     facts = f"confidence {answer['confidence']:.2f}, served by {answer['served_by']}, {seconds:.2f} s with indexing"
     console.print(f"[dim]{facts}[/dim]\n")
+
+
+def _print_servers(console: Console, page: ToolPage) -> None:
+    console.print("[bold]Servers[/bold]  (connected for the demo user)")
+    for connection in dict.fromkeys(tool.connection for tool in page.items):
+        tools = ", ".join(tool.tool for tool in page.items if tool.connection == connection)
+        console.print(f"  {connection:20} {tools}", markup=False, highlight=False, soft_wrap=True)
+    for missing in page.degraded:
+        console.print(f"  {missing.connection:20} {missing.message}", markup=False, highlight=False, soft_wrap=True)
+    console.print()
 
 
 def _print_addresses(console: Console, url: str, token: Secret) -> None:
