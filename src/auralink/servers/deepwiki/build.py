@@ -93,7 +93,7 @@ def _limit(job: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(ValueError):  # a hard limit may already be lower
         resource.setrlimit(resource.RLIMIT_FSIZE, (job["max_bytes"], job["max_bytes"]))
-    os.nice(5)
+    os.nice(2)
 
 
 def _end_with_parent() -> None:
