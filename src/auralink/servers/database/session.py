@@ -113,8 +113,8 @@ class Session:
         return await self._with_type_names(reader.result, reader.unknown_types)
 
     async def _with_type_names(self, result: Result, unknown: set[int]) -> Result:
-        """Names the types that do not come with Postgres, unless the result was cut off and the session is not usable."""
-        if unknown and result.command:
+        """Names the types that do not come with Postgres, unless the result was cut off and the session is in use."""
+        if unknown and not result.truncated:
             names = await self._query(
                 "SELECT oid::int8, format_type(oid, NULL) FROM pg_catalog.pg_type WHERE oid = ANY($1)", [list(unknown)]
             )
@@ -150,8 +150,8 @@ class _Reader:
             if self.full:
                 break
             self._take_row(received, row)
-        if received.status in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
-            self.result.command = (received.command_status or b"").decode()
+        if received.command_status:  # with the last rows, or alone after them
+            self.result.command = received.command_status.decode()
 
     def _take_columns(self, received: PGresult) -> None:
         taken: set[str] = set()
