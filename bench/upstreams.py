@@ -1,0 +1,86 @@
+"""What the bench calls, each a process of its own: `python -m bench.upstreams sdk|bare|proxy PORT [URL]`.
+
+`sdk` is a server of the official SDK (stateless, JSON answers); `bare` answers the same three requests by hand at as little CPU
+as Python allows; `proxy` is the baseline: Starlette and aiohttp, forwarding to URL, without authentication, policy or log.
+"""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import orjson
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+ECHO = {"name": "echo", "description": "Says it again.", "inputSchema": {"type": "object"}}
+DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
+
+
+def sdk() -> ASGIApp:
+    """A server of the official SDK with the tool `echo`."""
+    server = MCPServer("sdk", log_level="ERROR")
+
+    @server.tool(structured_output=False)
+    async def echo(text: str) -> str:
+        """Says it again."""
+        return text
+
+    return server.streamable_http_app(json_response=True, stateless_http=True)
+
+
+async def bare(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers JSON-RPC by hand."""
+    if scope["type"] != "http":
+        return
+    body = b""
+    while True:
+        part = await receive()
+        body += part.get("body", b"")
+        if not part.get("more_body"):
+            break
+    message = orjson.loads(body)
+    answer = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": _result(message)})
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def _result(message: dict[str, Any]) -> dict[str, Any]:
+    if message["method"] == "tools/call":
+        return {"content": [{"type": "text", "text": message["params"]["arguments"]["text"]}], "resultType": "complete"}
+    return {"tools": [ECHO], "ttlMs": 3_600_000} if message["method"] == "tools/list" else DISCOVERED
+
+
+def proxy(url: str) -> Starlette:
+    """Forwards every POST."""
+    client: aiohttp.ClientSession
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        nonlocal client
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
+            yield
+
+    async def forward(request: Request) -> Response:
+        headers = {name: value for name, value in request.headers.items() if name not in ("host", "content-length")}
+        async with client.post(url, data=await request.body(), headers=headers) as answer:
+            return Response(await answer.read(), answer.status, media_type=answer.content_type)
+
+    return Starlette(routes=[Route("/mcp", forward, methods=["POST"])], lifespan=lifespan)
+
+
+def main(kind: str, port: str, *rest: str) -> None:
+    """Serves until it is ended."""
+    app: ASGIApp = {"sdk": sdk, "bare": lambda: bare, "proxy": lambda: proxy(*rest)}[kind]()
+    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="error", access_log=False, ws="none")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
