@@ -62,7 +62,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     wiki = build_wiki(settings, foundation.data_dir, guard)
     approvals = Approvals(db)
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else None
-    limits = RateLimiter(settings.default_rate_limit, buckets)
+    limits = RateLimiter(config.mcp_global.rate_limit or settings.default_rate_limit, buckets)
     built_in = build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database)
     mcp = build_mcp(
         db=db,

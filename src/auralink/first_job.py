@@ -1,16 +1,16 @@
 """What `make run` does beside serving: a first real job, through the same client and doors that any application uses."""
 
-import contextlib
 import time
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from rich.console import Console
+from rich.markup import escape
 
 from auralink.auth.tokens import issue_token
 from auralink.bootstrap import Foundation
-from auralink.client import ApiError, AuraLink
+from auralink.client import ApiError, AuraLink, ServiceUnreachable
 from auralink.core.secret import Secret
 from auralink.core.settings import PROJECT_ROOT, Settings
 from auralink.mcp.schemas import ToolPage
@@ -22,9 +22,20 @@ SOURCES_SHOWN = 6
 
 
 async def do_first_job(settings: Settings, foundation: Foundation, console: Console) -> None:
-    """Connects DeepWiki for the demo user, asks this checkout a question, and prints the answer and where to go on."""
+    """Connects the built-in servers for the demo user, asks this checkout a question, and prints the answer and where to go on.
+
+    What goes wrong is printed; the service serves on.
+    """
     url = service_url(settings)
     token = demo_token(settings, foundation)
+    try:
+        await _ask_this_checkout(url, token, console)
+    except (ApiError, ServiceUnreachable) as error:
+        console.print(f"[bold red]The first job failed:[/bold red] {escape(str(error))}")
+    _print_addresses(console, url, token)
+
+
+async def _ask_this_checkout(url: str, token: Secret, console: Console) -> None:
     async with AuraLink(url, token) as client:
         connections = await connect_all(client)
         started = time.perf_counter()
@@ -32,16 +43,14 @@ async def do_first_job(settings: Settings, foundation: Foundation, console: Cons
             answer = await client.ask(connections["deepwiki"], str(PROJECT_ROOT), QUESTION)
         _print_answer(console, answer, time.perf_counter() - started)
         _print_servers(console, await client.tools())
-    _print_addresses(console, url, token)
 
 
 async def connect_all(client: AuraLink) -> dict[str, UUID]:
-    """Connects every server that the installation offers and the user does not have; the connections by server type."""
+    """Connects every built-in server that the user does not have; the connections by server type."""
     connected = {c.server_type: c.connection_id for c in (await client.connections()).items}
     for server in (await client.servers()).items:
-        if server.enabled and server.server_type not in connected:
-            with contextlib.suppress(ApiError):
-                connected[server.server_type] = (await client.connect(server.name)).connection_id
+        if server.transport == "in_process" and server.server_type not in connected:
+            connected[server.server_type] = (await client.connect(server.name)).connection_id
     return connected
 
 

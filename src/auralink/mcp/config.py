@@ -63,7 +63,7 @@ class GlobalConfig(_Section):
 
     max_connections: int = Field(default=50, ge=1)
     connection_timeout: float = Field(default=10.0, gt=0)
-    rate_limit: int = Field(default=6000, ge=1)
+    rate_limit: int | None = Field(default=None, ge=1, description="calls per user and minute; unset: DEFAULT_RATE_LIMIT")
     cache_ttl: float = Field(default=60.0, ge=0)
 
 

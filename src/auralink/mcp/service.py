@@ -105,7 +105,13 @@ class Gateway:
 
     async def call_public_name(self, principal: Principal, name: str, arguments: Params, *, source: str) -> ToolAnswer:
         """Calls a tool by the name under which clients see it, `<connection>__<tool>`."""
-        connection, tool = naming.split(name) or (name, "")
+        parts = naming.split(name)
+        if parts is None:
+            async with self._recorded(principal, "tools/call", source, tool=name):
+                raise ToolNotFound(
+                    f"{name!r} is not the name of a tool; names are <connection>__<tool>, as GET /api/v1/mcp/tools shows"
+                )
+        connection, tool = parts
         return await self.call_tool(principal, connection, tool, arguments, source=source)
 
     async def relay(
@@ -244,7 +250,7 @@ def _measure(operation: Operation) -> None:
     """Counts an operation; tools that users name, and that do not exist, share a label."""
     label = operation.label
     named = label not in (CUSTOM, UNKNOWN) and operation.outcome != "tool_not_found"
-    tool = (operation.tool or operation.operation) if named else label
+    tool = (operation.tool or operation.operation) if named else UNKNOWN if label != CUSTOM else CUSTOM
     telemetry.mcp_operations.labels(label, tool, operation.outcome).inc()
     telemetry.mcp_duration.labels(label).observe(operation.duration_ms / 1000)
     if operation.outcome != "ok":

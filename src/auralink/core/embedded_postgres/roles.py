@@ -8,11 +8,15 @@
 Everything here may be repeated and, whatever was there, leaves the roles as described.
 """
 
+from typing import Any
+from urllib.parse import quote, urlencode
+
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from auralink.core.embedded_postgres.cluster import DATABASE, ROLE_NAMES, Passwords
+from auralink.core.db import why_unreachable
+from auralink.core.embedded_postgres.cluster import DATABASE, ROLE_NAMES, Login, Passwords
 from auralink.core.errors import StartupError
 from auralink.core.secret import Secret
 
@@ -86,12 +90,21 @@ def bootstrap_external(superuser_dsn: Secret, name: str) -> tuple[Secret, Secret
         bootstrap_roles(superuser_dsn, passwords)
         create_database(superuser_dsn, name)
     except psycopg.Error as error:
-        raise StartupError(f"cannot make the roles and the database: {str(error).strip()}") from None
-    service, owner = (
-        make_conninfo(superuser_dsn.reveal(), dbname=name, user=ROLE_NAMES[login], password=passwords.of(login).reveal())
-        for login in ("service", "owner")
-    )
-    return Secret(service), Secret(owner)
+        raise StartupError(f"cannot make the roles and the database: {why_unreachable(error, superuser_dsn)}") from None
+    server = conninfo_to_dict(superuser_dsn.reveal())
+    return _url(server, name, "service", passwords), _url(server, name, "owner", passwords)
+
+
+def _url(server: dict[str, Any], database: str, login: Login, passwords: Passwords) -> Secret:
+    """The address of a database as a URL, which a `.env` file and a shell can hold without quotes."""
+    user, password = ROLE_NAMES[login], quote(passwords.of(login).reveal(), safe="")
+    rest = {key: value for key, value in server.items() if key not in ("user", "password", "dbname", "host", "port") and value}
+    host, port = str(server.get("host") or ""), server.get("port")
+    if host.startswith("/"):
+        rest, host = {**rest, "host": host}, ""
+    place = f"{host}:{port}" if port else host
+    query = f"?{urlencode(rest)}" if rest else ""
+    return Secret(f"postgresql://{user}:{password}@{place}/{quote(database)}{query}")
 
 
 def close_other_databases(superuser_dsn: Secret) -> None:
