@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import contextlib
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -19,11 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
+import structlog
 
 from auralink.auth.tokens import issue_token
+from auralink.cli import main
 from auralink.core import embedded_postgres as embedded
 from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
+from auralink.mcp.config import get_mcp_config
 from tests.service import JWT_SECRET
 
 COMMAND = (sys.executable, "-c", "from auralink.cli import main; main()")
@@ -32,7 +37,7 @@ PATIENCE = 30.0
 
 def environment(data_dir: Path, **variables: str) -> dict[str, str]:
     """A clean environment: nothing of the test runner's but what a program needs to run."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
     ours = {"AURALINK_DATA_DIR": str(data_dir), "JWT_SECRET": JWT_SECRET.reveal(), "LOG_LEVEL": "DEBUG", "TERM": "dumb"}
     return {**kept, **ours, **variables}
 
@@ -54,6 +59,46 @@ def auralink(*arguments: str, data_dir: Path, cwd: Path | None = None, **variabl
         timeout=60,
         check=False,
     )
+
+
+def auralink_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str, data_dir: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs a command in this process, which spares its start; only for what ends by itself."""
+    given = environment(data_dir, **variables)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with monkeypatch.context() as patch:
+        for name in set(os.environ) - set(given):
+            patch.delenv(name)
+        for name, value in given.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["auralink", *arguments])
+        patch.chdir("/")
+        capsys.readouterr()
+        status: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            structlog.reset_defaults()
+            get_mcp_config.cache_clear()
+    captured = capsys.readouterr()
+    return subprocess.CompletedProcess(["auralink", *arguments], int(str(status or 0)), captured.out, captured.err)
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a command that failed says: one line on stderr, after the lines that tell of progress."""
+    assert done.returncode == 1, (done.returncode, done.stdout, done.stderr)
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("auralink: ")]
+    assert len(errors) == 1, done.stderr
+    assert done.stderr.splitlines()[-1] == errors[0], done.stderr
+    assert "Traceback" not in done.stderr
+    return errors[0]
 
 
 @dataclass

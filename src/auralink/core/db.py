@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 from uuid import UUID
 
-from psycopg import AsyncConnection, DataError, Error, OperationalError
+from psycopg import AsyncConnection, DataError, Error, OperationalError, ProgrammingError
 from psycopg.errors import CharacterNotInRepertoire, UntranslatableCharacter
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
@@ -30,6 +30,17 @@ Connection = AsyncConnection[DictRow]
 def one_line(error: Exception) -> str:
     """What an error of Postgres or libpq says, without its line breaks and hints."""
     return " ".join(str(error).split("\nHINT:")[0].split())
+
+
+def why_unreachable(error: Error, dsn: Secret) -> str:
+    """Why a connection could not be made, without what libpq quotes of the address: a password in it may be part of that."""
+    if isinstance(error, ProgrammingError):
+        return "its address is not of the form postgresql://user:password@host:port/database"
+    password = dsn.reveal().partition("://")[2].rpartition("@")[0].partition(":")[2]
+    text = one_line(error)
+    for piece in filter(None, password.split("@")):
+        text = text.replace(piece, "***")
+    return text
 
 
 class DatabaseUnavailable(AuralinkError):
@@ -73,7 +84,7 @@ class Database:
             await (await AsyncConnection.connect(self.dsn.reveal(), connect_timeout=CONNECT_TIMEOUT)).close()
             await self._pool.open(wait=True, timeout=POOL_TIMEOUT)
         except Error as error:
-            raise DatabaseUnavailable(f"the database cannot be reached: {one_line(error)}") from error
+            raise DatabaseUnavailable(f"the database cannot be reached: {why_unreachable(error, self.dsn)}") from error
 
     async def close(self) -> None:
         """Closes every connection; calls under way fail."""

@@ -13,7 +13,7 @@ from typing import Literal
 
 import psycopg
 
-from auralink.core.db import one_line
+from auralink.core.db import one_line, why_unreachable
 from auralink.core.errors import StartupError
 from auralink.core.secret import Secret
 
@@ -85,7 +85,7 @@ def migrate(dsn: Secret, *, phase: Phase = "all", progress: Callable[[str], None
             f"cannot migrate the database: {one_line(error)}; give DATABASE_OWNER_URL the address of the database's owner"
         ) from error
     except psycopg.Error as error:
-        raise StartupError(f"cannot migrate the database: {one_line(error)}") from error
+        raise StartupError(f"cannot migrate the database: {why_unreachable(error, dsn)}") from error
 
 
 def pending(connection: psycopg.Connection) -> list[Migration]:

@@ -153,6 +153,6 @@ def advice(code: int | None) -> str:
     """What an operator can do about an error of the file system; empty if nothing general can be said."""
     if code in (errno.ENOSPC, errno.EDQUOT):
         return f"; {NO_SPACE}"
-    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR):
         return f"; {NO_ACCESS}"
     return ""
