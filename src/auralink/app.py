@@ -13,6 +13,9 @@ from starlette.routing import Route
 from auralink import __version__, health
 from auralink.audit import routes as audit_routes
 from auralink.audit.group_commit import GroupCommit
+from auralink.auth import metadata, signing_routes
+from auralink.auth.signing import RequestSigner
+from auralink.auth.signing_keys import SigningKeys
 from auralink.auth.tokens import TokenVerifier
 from auralink.bootstrap import Foundation
 from auralink.core.db import Database
@@ -31,6 +34,7 @@ from auralink.mcp.downstream.endpoint import LOOPBACK_NAMES, McpEndpoint
 from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.limits import RateLimiter, RedisBuckets
+from auralink.mcp.oauth import routes as oauth_routes
 from auralink.servers.catalogue import build_servers
 from auralink.servers.database import routes as database_routes
 from auralink.servers.deepwiki import routes as deepwiki_routes
@@ -47,6 +51,9 @@ ROUTERS = (
     audit_routes.router,
     approval_routes.router,
     mcp_routes.router,
+    oauth_routes.router,
+    signing_routes.router,
+    metadata.router,
     deepwiki_routes.router,
     memory_routes.router,
     thinking_routes.router,
@@ -64,6 +71,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else None
     limits = RateLimiter(config.mcp_global.rate_limit or settings.default_rate_limit, buckets)
     built_in = build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database)
+    signer = RequestSigner(foundation.ring.derive("request signing"))
     mcp = build_mcp(
         db=db,
         vault=Vault(db, foundation.ring),
@@ -74,6 +82,9 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
         built_in=built_in.servers,
         scopes=built_in.scopes,
         limits=limits,
+        signer=signer,
+        public_url=public_url(settings) or f"http://127.0.0.1:{settings.auralink_port}",
+        state_key=foundation.ring.derive("oauth state"),
     )
     verifier = TokenVerifier(
         secret=foundation.jwt_secret,
@@ -100,6 +111,8 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
 
     app = FastAPI(title="AuraLink AI Core", version=__version__, lifespan=lifespan, default_response_class=JSONBytes)
     app.state.verifier, app.state.db, app.state.mcp, app.state.approvals = verifier, db, mcp, approvals
+    app.state.public_url, app.state.signer, app.state.signing_keys = public_url(settings), signer, SigningKeys(db)
+    app.state.resource_metadata = metadata.ResourceMetadata(settings.jwt_issuer, settings.jwt_audience)
     for router in ROUTERS:
         app.include_router(router)
     _add_mcp_endpoint(app, mcp, verifier, settings, foundation)
@@ -116,6 +129,11 @@ def _add_mcp_endpoint(app: FastAPI, mcp: MCP, verifier: TokenVerifier, settings:
     endpoint = McpEndpoint(verifier, methods, hearings, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
     app.router.routes.append(Route("/mcp", endpoint, include_in_schema=False))
     app.router.routes.append(Route("/mcp/{connection}", endpoint, include_in_schema=False))
+
+
+def public_url(settings: Settings) -> str | None:
+    """The address of the service from outside, where the operator names it."""
+    return settings.auralink_url.rstrip("/") if settings.auralink_url else None
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str] | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mcp.server.mcpserver import MCPServer
 
 from auralink.audit.group_commit import GroupCommit
+from auralink.auth.signing import RequestSigner
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.journal.approvals import Approvals
@@ -16,6 +17,10 @@ from auralink.mcp.connections import Connections
 from auralink.mcp.downstream.announcer import Announcer
 from auralink.mcp.federation import Federation
 from auralink.mcp.limits import RateLimiter
+from auralink.mcp.oauth.access import AccessTokens
+from auralink.mcp.oauth.http import OAuthHttp
+from auralink.mcp.oauth.schemas import Site
+from auralink.mcp.oauth.service import Authorizations
 from auralink.mcp.pins import Pins
 from auralink.mcp.policy import Policy
 from auralink.mcp.registry import Registry
@@ -41,17 +46,23 @@ class MCP:
     announcer: Announcer
     watches: Watches
     pins: Pins
+    authorizations: Authorizations
+    access: AccessTokens
+    oauth_http: OAuthHttp
 
     async def open(self) -> None:
         """Fills the registry from the configuration and gets ready to serve."""
         await self.registry.load_configuration(self.config)
         await self.resolver.open()
+        await self.oauth_http.open()
         await self.upstreams.open()
 
     async def close(self) -> None:
         """Closes every upstream session."""
         await self.watches.close()
         await self.upstreams.close()
+        await self.access.close()
+        await self.oauth_http.close()
         await self.resolver.close()
 
 
@@ -66,15 +77,31 @@ def build_mcp(
     built_in: Mapping[str, MCPServer],
     scopes: Mapping[str, Scope],
     limits: RateLimiter,
+    signer: RequestSigner,
+    public_url: str,
+    state_key: bytes,
 ) -> MCP:
-    """Wires the domain."""
+    """Wires the domain. `public_url` is where users' browsers find this service; `state_key` signs OAuth states."""
     announcer = Announcer()
     resolver = ConnectionResolver(db, announcer.lists_changed)
-    upstreams = Upstreams(config, guard, vault, InProcessServers(built_in, scopes), announcer.announced)
+    oauth_http = OAuthHttp(guard)
+    access = AccessTokens(db, vault, oauth_http)
+    authorizations = Authorizations(db, vault, oauth_http, site=Site(public_url), key=state_key)
+    upstreams = Upstreams(
+        config, guard, vault, InProcessServers(built_in, scopes), announcer.announced, access=access, signer=signer
+    )
     pins = Pins(db)
     registry = Registry(db, guard)
     connections = Connections(
-        db, registry=registry, resolver=resolver, upstreams=upstreams, vault=vault, guard=guard, audit=audit, pins=pins
+        db,
+        registry=registry,
+        resolver=resolver,
+        upstreams=upstreams,
+        vault=vault,
+        guard=guard,
+        audit=audit,
+        pins=pins,
+        authorizations=authorizations,
     )
     resolver.on_pins_changed = pins.forget
     gateway = Gateway(
@@ -87,4 +114,18 @@ def build_mcp(
         audit=audit,
     )
     federation = Federation(db, resolver, upstreams, pins)
-    return MCP(config, resolver, upstreams, registry, connections, gateway, federation, announcer, Watches(upstreams), pins)
+    return MCP(
+        config=config,
+        resolver=resolver,
+        upstreams=upstreams,
+        registry=registry,
+        connections=connections,
+        gateway=gateway,
+        federation=federation,
+        announcer=announcer,
+        watches=Watches(upstreams),
+        pins=pins,
+        authorizations=authorizations,
+        access=access,
+        oauth_http=oauth_http,
+    )

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +21,11 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.core.secret import Secret
 from auralink.mcp import naming, store
 from auralink.mcp.errors import BadCredentials, ConnectionNameTaken, ConnectionNotFound
+from auralink.mcp.oauth import store as oauth_store
+from auralink.mcp.oauth.discovery import challenge_of
+from auralink.mcp.oauth.errors import AuthorizationRequired, DiscoveryFailed
+from auralink.mcp.oauth.schemas import Callback, StartBody, Started
+from auralink.mcp.oauth.service import Authorizations
 from auralink.mcp.pins import Pins
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
@@ -35,13 +40,17 @@ from auralink.mcp.schemas import (
     Credentials,
     Server,
 )
-from auralink.mcp.upstream.errors import UpstreamError
+from auralink.mcp.upstream.errors import UpstreamError, UpstreamUnauthorized
 from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstreams import CREDENTIAL_PLACE, Upstreams
 from auralink.vault.service import Vault
 
 CAPABILITY_OF_TOOL = {"read_wiki_structure": "read_wiki", "read_wiki_contents": "read_wiki"}
 """Tools whose capability has a name of its own (api.md); every other tool is its own capability."""
+
+
+UNKNOWN_SERVER: Mapping[str, Any] = {"protocol_version": None, "server_name": None, "server_info": {}, "capabilities": []}
+"""What is known of a server that has not let us in yet."""
 
 
 class Connections:
@@ -58,6 +67,7 @@ class Connections:
         guard: EgressGuard,
         audit: GroupCommit,
         pins: Pins,
+        authorizations: Authorizations,
     ) -> None:
         self._db = db
         self._registry = registry
@@ -67,9 +77,10 @@ class Connections:
         self._guard = guard
         self._audit = audit
         self._pins = pins
+        self._authorizations = authorizations
 
     async def connect(self, principal: Principal, request: ConnectRequest, *, source: str) -> ConnectResponse:
-        """Contacts the server, and stores the connection if it answers.
+        """Contacts the server, and stores the connection if it answers, or if it wants its user to authorise it with OAuth.
 
         Raises:
             UnknownServer, EgressRefused, BadCredentials, ConnectionNameTaken: the request cannot be met.
@@ -92,10 +103,14 @@ class Connections:
             secret = _document(request.credentials)
             _check_credentials(server, request.credentials)
             with acting_as(principal):
-                session, record = await self._open(record, secret)
+                try:
+                    session, record = await self._open(record, secret)
+                except UpstreamUnauthorized as refusal:
+                    return await self._await_authorization(principal, record, secret, refusal)
                 try:
                     tools = await session.list_tools(time.monotonic() + server.timeout)
-                    await self._store(principal, record, secret, session, list(tools))
+                    sealed = await self._seal(principal, record.id, secret)
+                    await self._store(principal, record, "active", _description(session, tools), sealed)
                     await self._pins.quarantined(principal, record, tools)
                 finally:
                     await session.close()
@@ -116,9 +131,82 @@ class Connections:
             return await self._upstreams.open_session(record, secret, record.server.timeout), record
         except UpstreamError as error:
             twin = self._upstreams.twin(record)
-            if twin is None or error.sent:
+            if twin is None or error.sent or (isinstance(error, UpstreamUnauthorized) and _wants_oauth(record, error)):
                 raise
             return await self._upstreams.open_session(twin, None, twin.server.timeout), twin
+
+    async def _await_authorization(
+        self, principal: Principal, record: ConnectionRecord, secret: Secret | None, refusal: UpstreamUnauthorized
+    ) -> ConnectResponse:
+        """Stores a connection whose user has to authorise it first; raises `refusal` where that is not what the server wants."""
+        if not refusal.expired or secret is not None or self._upstreams.has_key(record):
+            raise refusal
+        try:
+            started = await self._authorizations.begin(record, challenge_of(refusal.challenge), StartBody())
+        except DiscoveryFailed:
+            if _wants_oauth(record, refusal):
+                raise
+            raise refusal from None
+        await self._store(principal, record, "authorization_required", UNKNOWN_SERVER, None)
+        return ConnectResponse(
+            connection_id=record.id,
+            status="authorization_required",
+            server_type=record.server.server_type,
+            server_name=record.server.name,
+            name=record.name,
+            capabilities=[],
+            protocol_version=None,
+            served_by=record.server.served_by,
+            authorization_url=started.authorization_url,
+        )
+
+    async def authorise(self, principal: Principal, connection_id: UUID, wish: StartBody, *, source: str) -> Started:
+        """Sends a connection's user to the server's authorization server, for the first time or again.
+
+        Raises:
+            InvalidRequest: the connection's server is not reached over HTTP.
+            UpstreamError, EgressRefused: there is no way to authorise.
+        """
+        async with self._audited(principal, "oauth_start", source) as operation:
+            operation.connection_id = connection_id
+            record = await self._resolver.resolve(principal, connection_id)
+            operation.server = record.server.name
+            if record.server.transport not in ("http", "sse"):
+                raise InvalidRequest(f"server {record.server.name!r} is not reached over HTTP; OAuth is for servers that are")
+            challenge = challenge_of(await self._upstreams.challenge(record))
+            return await self._authorizations.begin(record, challenge, wish)
+
+    async def authorised(self, callback: Callback, *, source: str) -> ConnectionView:
+        """Takes what a user has brought back from the authorization server, and contacts the connection's server with it.
+
+        Raises:
+            StateInvalid, AuthorizationRefused, TokenRefused, AuthorizationServerFailed, ConnectionNotFound: as `finish`.
+        """
+        state = self._authorizations.read(callback)
+        principal = Principal(state.user_id, str(state.user_id), "oauth callback", None, "user", frozenset())
+        async with self._audited(principal, "oauth_finish", source) as operation:
+            operation.connection_id = state.connection_id
+            await self._authorizations.finish(state, callback)
+            self._resolver.forget(state.connection_id)
+            self._upstreams.forget(state.connection_id)
+            record = await self._resolver.resolve(principal, state.connection_id)
+            operation.server = record.server.name
+            await self._look_around(principal, record)
+        return await self.get(principal, state.connection_id)
+
+    async def _look_around(self, principal: Principal, record: ConnectionRecord) -> None:
+        """Notes what the server says of itself now that it lets the connection in; that it fails is noted, not raised."""
+        deadline = time.monotonic() + record.server.timeout
+        try:
+            with acting_as(principal):
+                session = await self._upstreams.session(principal, record, deadline)
+                tools = await session.list_tools(deadline)
+        except UpstreamError as error:
+            await self._note(principal, record.id, _status_after(error), error.message)
+            return
+        async with self._db.tenant(principal) as connection:
+            await store.describe(connection, record.id, _description(session, tools))
+        await self._pins.quarantined(principal, record, tools)
 
     async def disconnect(self, principal: Principal, connection_id: UUID, *, source: str) -> None:
         """Closes a connection: its sessions end, its credential is deleted."""
@@ -127,6 +215,7 @@ class Connections:
             async with self._db.tenant(principal) as connection:
                 if not await store.disconnect(connection, connection_id):
                     raise _not_found(connection_id)
+                await oauth_store.delete_grant(connection, connection_id)
             self._resolver.forget(connection_id)
             self._upstreams.forget(connection_id)
 
@@ -176,6 +265,7 @@ class Connections:
             async with self._db.tenant(principal) as connection:
                 if not await store.replace_credentials(connection, connection_id, sealed):
                     raise _not_found(connection_id)
+                await oauth_store.delete_grant(connection, connection_id)
             self._resolver.forget(connection_id)
             self._upstreams.forget(connection_id)
         return await self.get(principal, connection_id)
@@ -190,7 +280,7 @@ class Connections:
             try:
                 session, tools = await self._contact(principal, record)
             except UpstreamError as error:
-                await self._note(principal, connection_id, "error", error.message)
+                await self._note(principal, connection_id, _status_after(error), error.message)
                 raise
             latency = (time.perf_counter() - started) * 1000
             await self._note(principal, connection_id, "active", None)
@@ -238,7 +328,12 @@ class Connections:
         return next(name for name in candidates if name not in taken)
 
     async def _store(
-        self, principal: Principal, record: ConnectionRecord, secret: Secret | None, session: UpstreamSession, tools: list[str]
+        self,
+        principal: Principal,
+        record: ConnectionRecord,
+        status: str,
+        description: Mapping[str, Any],
+        sealed: bytes | None,
     ) -> None:
         server = record.server
         row = {
@@ -248,12 +343,10 @@ class Connections:
             "server_type": server.server_type,
             "name": record.name,
             "endpoint": server.endpoint if server.id is None else None,
+            "status": status,
             "policy": record.policy.model_dump(),
-            "encrypted_credentials": await self._seal(principal, record.id, secret),
-            "protocol_version": session.protocol_version,
-            "server_name": session.server_info.get("name"),
-            "server_info": session.server_info,
-            "capabilities": _capabilities(tools),
+            "encrypted_credentials": sealed,
+            **description,
         }
         try:
             async with self._db.tenant(principal) as connection:
@@ -297,6 +390,25 @@ def _capabilities(tools: Any) -> list[str]:
     return list(dict.fromkeys(CAPABILITY_OF_TOOL.get(tool, tool) for tool in tools))
 
 
+def _description(session: UpstreamSession, tools: Iterable[str]) -> dict[str, Any]:
+    """What a connection's row says of its server."""
+    return {
+        "protocol_version": session.protocol_version,
+        "server_name": session.server_info.get("name"),
+        "server_info": session.server_info,
+        "capabilities": _capabilities(tools),
+    }
+
+
+def _wants_oauth(record: ConnectionRecord, refusal: UpstreamUnauthorized) -> bool:
+    """Whether the operator or the server says that OAuth is the way in."""
+    return record.server.auth_type == "oauth" or challenge_of(refusal.challenge).resource_metadata is not None
+
+
+def _status_after(error: UpstreamError) -> str:
+    return "authorization_required" if isinstance(error, AuthorizationRequired) else "error"
+
+
 def _require_name(name: str) -> None:
     if not naming.is_connection_name(name):
         raise InvalidRequest(
@@ -315,4 +427,5 @@ def _not_found(connection_id: UUID) -> ConnectionNotFound:
 
 def _view(row: Any) -> ConnectionView:
     fields = {name: row[name] for name in ConnectionView.model_fields if name in row}
-    return ConnectionView(connection_id=row["id"], has_credentials=row["encrypted_credentials"] is not None, **fields)
+    has_credentials = row["encrypted_credentials"] is not None or row["authorization"] == "granted"
+    return ConnectionView(connection_id=row["id"], has_credentials=has_credentials, **fields)

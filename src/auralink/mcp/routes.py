@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from auralink.auth.dependencies import Admin, Authenticated
 from auralink.auth.principal import Principal
+from auralink.auth.signed import Signed
 from auralink.core.http import JSONBytes
 from auralink.core.idempotency import idempotently
 from auralink.core.paging import Limit, decode_cursor
@@ -97,10 +98,8 @@ async def test_connection(connection_id: UUID, principal: Authenticated, mcp: Co
 
 
 @router.put("/connections/{connection_id}/credentials")
-async def replace_credentials(
-    connection_id: UUID, body: Credentials, principal: Authenticated, mcp: Components
-) -> ConnectionView:
-    """Replaces the credential; sessions with the old one end."""
+async def replace_credentials(connection_id: UUID, body: Credentials, principal: Signed, mcp: Components) -> ConnectionView:
+    """Replaces the credential; sessions with the old one end. Signed, if you have registered a key."""
     return await mcp.connections.replace_credentials(principal, connection_id, body, source=SOURCE)
 
 

@@ -34,15 +34,19 @@ CONNECTION = """
 SELECT c.id, c.user_id, c.name, c.server_type, c.endpoint, c.status, c.policy, c.encrypted_credentials, c.credential_version,
        c.protocol_version, c.server_name, c.capabilities, c.last_error, c.created_at, c.updated_at,
        s.id AS server_id, s.name AS registry_name, s.transport, s.endpoint AS server_endpoint, s.command, s.args, s.env,
-       coalesce(s.auth_type, 'bearer') AS auth_type, s.timeout, s.retry_attempts, s.rate_limit, s.tools
+       coalesce(s.auth_type, 'bearer') AS auth_type, s.timeout, s.retry_attempts, s.rate_limit, s.tools,
+       CASE WHEN g.sealed_tokens IS NOT NULL THEN 'granted'
+            WHEN c.status = 'authorization_required' OR g.connection_id IS NOT NULL THEN 'required'
+            ELSE 'none' END AS "authorization"
 FROM auralink.user_mcp_connections c LEFT JOIN auralink.mcp_servers s ON s.id = c.server_id
+     LEFT JOIN auralink.oauth_grants g ON g.user_id = c.user_id AND g.connection_id = c.id
 WHERE c.status <> 'disconnected' AND coalesce(s.enabled, true)
 """
 
 INSERT_CONNECTION = """
 INSERT INTO auralink.user_mcp_connections (id, user_id, server_id, server_type, name, endpoint, status, policy,
     encrypted_credentials, protocol_version, server_name, server_info, capabilities)
-VALUES (%(id)s, %(user_id)s, %(server_id)s, %(server_type)s, %(name)s, %(endpoint)s, 'active', %(policy)s,
+VALUES (%(id)s, %(user_id)s, %(server_id)s, %(server_type)s, %(name)s, %(endpoint)s, %(status)s, %(policy)s,
     %(encrypted_credentials)s, %(protocol_version)s, %(server_name)s, %(server_info)s, %(capabilities)s)
 """
 
@@ -57,6 +61,13 @@ UPDATE auralink.user_mcp_connections
 SET encrypted_credentials = %s, credential_version = credential_version + 1, status = 'active', last_error = NULL,
     updated_at = now()
 WHERE id = %s AND status <> 'disconnected' RETURNING id
+"""
+
+DESCRIBE = """
+UPDATE auralink.user_mcp_connections
+SET protocol_version = %(protocol_version)s, server_name = %(server_name)s, server_info = %(server_info)s,
+    capabilities = %(capabilities)s, updated_at = now()
+WHERE id = %(id)s AND status <> 'disconnected'
 """
 
 SET_STATUS = """
@@ -170,6 +181,12 @@ async def patch_connection(
     return await (await connection.execute(query, values)).fetchone() is not None
 
 
+async def describe(connection: Connection, connection_id: UUID, description: Mapping[str, Any]) -> None:
+    """Notes what the server of a connection says of itself."""
+    values = {name: Jsonb(value) if name in ("server_info", "capabilities") else value for name, value in description.items()}
+    await connection.execute(DESCRIBE, {**values, "id": connection_id})
+
+
 async def set_status(connection: Connection, connection_id: UUID, status: str, error: str | None) -> None:
     """Notes how the last contact went; writes only what changes."""
     await connection.execute(SET_STATUS, {"id": connection_id, "status": status, "error": error})
@@ -230,6 +247,7 @@ def record_of(row: DictRow) -> ConnectionRecord:
         policy=ConnectionPolicy.model_validate(row["policy"]),
         sealed_credentials=row["encrypted_credentials"],
         credential_version=row["credential_version"],
+        authorization=row["authorization"],
     )
 
 

@@ -1,7 +1,7 @@
 """Sessions for connections: which transport a connection's server needs, with its credential opened here and nowhere else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
@@ -9,12 +9,14 @@ import aiohttp
 import orjson
 
 from auralink.auth.principal import Principal
+from auralink.auth.signing import RequestSigner
 from auralink.core.egress import EgressGuard
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
-from auralink.mcp.schemas import ConnectionRecord
-from auralink.mcp.upstream.errors import UpstreamUnreachable
-from auralink.mcp.upstream.http import HeaderSource, HttpTransport, http_client
+from auralink.mcp.oauth.access import AccessTokens
+from auralink.mcp.schemas import ConnectionRecord, Server
+from auralink.mcp.upstream.errors import UpstreamUnauthorized, UpstreamUnreachable
+from auralink.mcp.upstream.http import HeaderSource, HttpTransport, Sign, http_client
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.pool import SessionPool
 from auralink.mcp.upstream.redaction import Redactor
@@ -25,6 +27,7 @@ from auralink.vault.service import Vault
 
 CREDENTIAL_PLACE = {"table": "user_mcp_connections", "field": "encrypted_credentials"}
 API_KEY_HEADER = "X-API-Key"
+AUTHORIZATION, BEARER = "Authorization", "Bearer "
 Announce = Callable[[ConnectionRecord, str, str | None], None]
 """Is told what a connection's server has announced: the notification's method and, for a changed resource, its address."""
 
@@ -33,13 +36,23 @@ class Upstreams:
     """Opens, keeps and closes the sessions of all connections."""
 
     def __init__(
-        self, config: MCPConfig, guard: EgressGuard, vault: Vault, built_in: InProcessServers, announce: Announce
+        self,
+        config: MCPConfig,
+        guard: EgressGuard,
+        vault: Vault,
+        built_in: InProcessServers,
+        announce: Announce,
+        *,
+        access: AccessTokens,
+        signer: RequestSigner,
     ) -> None:
         self._config = config
         self._guard = guard
         self._vault = vault
         self._built_in = built_in
         self._announce = announce
+        self._access = access
+        self._signer = signer
         self.on_opened: Callable[[ConnectionRecord, UpstreamSession], None] = lambda _record, _session: None
         self._pool = SessionPool(config.mcp_global.max_connections)
         self._trusted: aiohttp.ClientSession | None = None
@@ -64,8 +77,10 @@ class Upstreams:
         """The session of a connection, opened if need be. `deadline` is on the monotonic clock.
 
         Raises:
-            UpstreamError: it could not be opened.
+            UpstreamError: it could not be opened, or its user has to authorise it.
         """
+        if record.authorization != "none":
+            await self._access.ready(record, deadline)
         key = _key(record)
 
         async def opener() -> UpstreamSession:
@@ -83,8 +98,9 @@ class Upstreams:
 
     async def open_session(self, record: ConnectionRecord, credentials: Secret | None, timeout: float) -> UpstreamSession:
         """A new session that no pool knows; the caller closes it."""
-        transport = self._transport(record, credentials)
-        session = UpstreamSession(transport, record.server.name, Redactor(self._secrets(record, credentials)))
+        redactor = Redactor(self._secrets(record, credentials))
+        transport = self._transport(record, credentials, redactor)
+        session = UpstreamSession(transport, record.server.name, redactor)
         try:
             if isinstance(transport, StdioTransport):
                 await transport.start()
@@ -102,18 +118,34 @@ class Upstreams:
         if not allowed or server.transport not in ("http", "sse") or server.server_type not in self._built_in:
             return None
         stand_in = replace(server, name=server.server_type, transport="in_process", endpoint=None, twin_of=server.name)
-        return replace(record, server=stand_in, sealed_credentials=None)
+        return replace(record, server=stand_in, sealed_credentials=None, authorization="none")
+
+    async def challenge(self, record: ConnectionRecord) -> str | None:
+        """The `WWW-Authenticate` with which a server over HTTP refuses a stranger; None if it has none, or lets strangers in."""
+        session = UpstreamSession(self._http_transport(record, dict), record.server.name)
+        try:
+            await session.open(self._config.mcp_global.connection_timeout)
+        except UpstreamUnauthorized as refusal:
+            return refusal.challenge
+        finally:
+            await session.close()
+        return None
+
+    def has_key(self, record: ConnectionRecord) -> bool:
+        """Whether the operator has a key for the server, which then stands in for the user's."""
+        return self._secret(record, None) is not None
 
     def forget(self, connection_id: UUID) -> None:
         """Closes the sessions of a connection, of every version of its credential."""
         self._pool.discard_matching(lambda key: key[0] == connection_id)
+        self._access.forget(connection_id)
 
     async def _credentials(self, principal: Principal, record: ConnectionRecord) -> Secret | None:
         if record.sealed_credentials is None:
             return None
         return await self._vault.open(principal, record.sealed_credentials, row_id=record.id, **CREDENTIAL_PLACE)
 
-    def _transport(self, record: ConnectionRecord, credentials: Secret | None) -> Transport:
+    def _transport(self, record: ConnectionRecord, credentials: Secret | None, redactor: Redactor) -> Transport:
         server = record.server
         if server.transport == "in_process":
             if server.name not in self._built_in:
@@ -122,10 +154,42 @@ class Upstreams:
         if server.transport == "stdio":
             assert server.command is not None
             return StdioTransport(server.name, server.command, server.args, server.env)
+        if record.authorization == "granted":
+            return self._http_transport(record, self._token_source(record, redactor), renews=True)
+        return self._http_transport(record, self._header_source(record, credentials))
+
+    def _http_transport(self, record: ConnectionRecord, credentials: HeaderSource, *, renews: bool = False) -> HttpTransport:
+        server = record.server
         client = self._trusted if server.trusted else self._untrusted
         assert client is not None
         assert server.endpoint is not None
-        return HttpTransport(client, server.name, server.endpoint, self._header_source(record, credentials))
+
+        async def renew(refused: Mapping[str, str], deadline: float) -> bool:
+            token = Secret(refused[AUTHORIZATION].removeprefix(BEARER))
+            return await self._access.renew(record, token, deadline)
+
+        return HttpTransport(
+            client, server.name, server.endpoint, credentials, renew=renew if renews else None, sign=self._sign(server)
+        )
+
+    def _sign(self, server: Server) -> Sign:
+        configured = self._config.mcp_servers.get(server.name) if server.id is not None else None
+        if configured is None or not configured.sign_requests:
+            return lambda *_: {}
+        return self._signer.headers
+
+    def _token_source(self, record: ConnectionRecord, redactor: Redactor) -> HeaderSource:
+        """The user's access token as it is at the time; the redactor keeps up with it."""
+        known: list[Secret] = []
+
+        def headers() -> Mapping[str, str]:
+            token = self._access.current(record)
+            if not known or known[-1] != token:
+                redactor.replace(known[-2] if len(known) > 1 else None, token)
+                known[:] = [*known[-1:], token]
+            return {AUTHORIZATION: BEARER + token.reveal()}
+
+        return headers
 
     def _header_source(self, record: ConnectionRecord, credentials: Secret | None) -> HeaderSource:
         """The authenticating headers: the user's credential, else the operator's key for a server of the registry."""
@@ -134,7 +198,7 @@ class Upstreams:
             return dict
         if server.auth_type == "api_key":
             return lambda: {API_KEY_HEADER: secret.reveal()}
-        return lambda: {"Authorization": f"Bearer {secret.reveal()}"}
+        return lambda: {AUTHORIZATION: BEARER + secret.reveal()}
 
     def _secret(self, record: ConnectionRecord, credentials: Secret | None) -> Secret | None:
         """What opens the server: the user's credential, else the operator's key for a server of the configuration."""

@@ -22,12 +22,21 @@ class Redactor:
     """Masks the given secrets, also as a URL or a JSON string would spell them."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
-        values = [secret.reveal() for secret in secrets]
+        self._secrets = list(secrets)
+        self._spell()
+
+    def _spell(self) -> None:
+        values = [secret.reveal() for secret in self._secrets]
         spellings = {form for value in values if len(value) >= SHORTEST for form in _spellings(value)}
         self._spellings = sorted(spellings, key=len, reverse=True)
 
     def __repr__(self) -> str:
         return "Redactor(***)"
+
+    def replace(self, old: Secret | None, new: Secret) -> None:
+        """Masks a renewed secret from now on, and the one before the last no longer."""
+        self._secrets = [*(secret for secret in self._secrets if secret != old), new]
+        self._spell()
 
     def text(self, text: str) -> str:
         """The text with each secret masked."""
