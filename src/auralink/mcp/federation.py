@@ -108,6 +108,19 @@ class Federation:
         with acting_as(principal):
             return await self._upstreams.session(principal, record, time.monotonic() + record.server.timeout)
 
+    async def input_schema(self, principal: Principal, connection: str, tool: str) -> Item | None:
+        """The input schema of a tool under its own name or the shortened form of its public one; None if there is none.
+
+        Raises what keeps the server from listing its tools.
+        """
+        record = await self._resolver.resolve(principal, connection)
+        deadline = time.monotonic() + record.server.timeout
+        with acting_as(principal):
+            session = await self._upstreams.session(principal, record, deadline)
+            tools = await session.list_tools(deadline)
+        own = naming.own_name(record.name, tool, tools)
+        return None if own is None else tools[own].get("inputSchema")
+
     async def listing(
         self, principal: Principal, kind: Kind, view: View = EVERYTHING, *, with_quarantined: bool = False
     ) -> Listing:

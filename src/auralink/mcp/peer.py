@@ -11,6 +11,7 @@ from mcp_types import METHOD_NOT_FOUND
 
 from auralink.mcp.upstream.transport import Message
 
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 CAPABILITY_OF_REQUEST = {"elicitation/create": "elicitation", "sampling/createMessage": "sampling", "roots/list": "roots"}
 """What a client must have declared to be asked something."""
 
@@ -34,6 +35,11 @@ class Peer(Protocol):
         ...
 
     @property
+    def log_level(self) -> str | None:
+        """From which level on the client wants to see a server's log of this call; None: the server need not send any."""
+        ...
+
+    @property
     def answers_rounds(self) -> bool:
         """Whether the client takes `input_required` and asks again by itself (2026-07-28)."""
         ...
@@ -51,6 +57,7 @@ class Nobody:
     """The peer of a call that came through REST: nothing can be asked, and nobody listens."""
 
     capabilities: Mapping[str, Any] = {}
+    log_level = None
     answers_rounds = False
 
     async def notify(self, message: Message) -> None:
@@ -62,6 +69,14 @@ class Nobody:
 
 
 NOBODY = Nobody()
+
+
+def is_logged(message: Message, level: str | None) -> bool:
+    """Whether a notification is to be passed on to a client that wants to see logs from `level` on (None: none at all)."""
+    if message.get("method") != "notifications/message":
+        return True
+    said = (message.get("params") or {}).get("level")
+    return level in LOG_LEVELS and said in LOG_LEVELS and LOG_LEVELS.index(said) >= LOG_LEVELS.index(level)
 
 
 def can_be_asked(peer: Peer, method: str) -> bool:

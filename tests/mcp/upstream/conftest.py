@@ -21,6 +21,7 @@ class Listener:
     """A peer that can be asked nothing and keeps what it is told."""
 
     capabilities: Mapping[str, Any] = {}
+    log_level: str | None = None
 
     def __init__(self) -> None:
         self.heard: list[Message] = []

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
-from auralink.mcp.peer import PeerRefused
+from auralink.mcp.peer import PeerRefused, is_logged
 from auralink.mcp.upstream.transport import Message
 
 DIALOGUE_SECONDS = 900.0
 """How long a call waits for its client's next request."""
 MAX_DIALOGUES = 1000
-LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 
 
 class ModernPeer:
@@ -31,12 +30,12 @@ class ModernPeer:
         self.asked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.questions: dict[str, Message] = {}
         self._answers: dict[str, asyncio.Future[dict[str, Any]]] = {}
-        self._log_level = log_level
+        self.log_level = log_level
         self._keys = itertools.count(1)
 
     async def notify(self, message: Message) -> None:
         """Passes a notification on; logs only from the level that the client has asked for."""
-        if self.reply is not None and self._is_wanted(message):
+        if self.reply is not None and is_logged(message, self.log_level):
             await self.reply.event(message)
 
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,14 +64,6 @@ class ModernPeer:
                 waiting.set_result(responses[key])
             else:
                 waiting.set_exception(PeerRefused(f"the client's request had no answer to {key!r}"))
-
-    def _is_wanted(self, message: Message) -> bool:
-        if message.get("method") != "notifications/message":
-            return True
-        level = (message.get("params") or {}).get("level")
-        if self._log_level not in LOG_LEVELS or level not in LOG_LEVELS:
-            return False
-        return LOG_LEVELS.index(level) >= LOG_LEVELS.index(self._log_level)
 
 
 class Dialogues:

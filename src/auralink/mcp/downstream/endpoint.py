@@ -18,8 +18,8 @@ from auralink.auth.principal import Principal
 from auralink.auth.tokens import TokenVerifier
 from auralink.core.errors import AuralinkError, Forbidden
 from auralink.core.http import problem_of
-from auralink.mcp.downstream.announcer import Announcer
 from auralink.mcp.downstream.errors import RpcError
+from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.legacy import LegacyEra
 from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.downstream.modern import Body, ModernEra
@@ -47,7 +47,7 @@ class McpEndpoint:
         self,
         verifier: TokenVerifier,
         methods: Methods,
-        announcer: Announcer,
+        hearings: Hearings,
         key: bytes,
         *,
         allowed_hosts: Collection[str] | None,
@@ -56,8 +56,8 @@ class McpEndpoint:
         self._verifier = verifier
         self._allowed_hosts = None if allowed_hosts is None else frozenset(allowed_hosts)
         signer = Signer(key)
-        self._modern = ModernEra(methods, signer, announcer)
-        self._legacy = LegacyEra(methods, signer, announcer)
+        self._modern = ModernEra(methods, signer, hearings)
+        self._legacy = LegacyEra(methods, signer, hearings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)
@@ -85,7 +85,7 @@ class McpEndpoint:
             else:
                 await self._legacy.answer(http, receive, send, principal, view, body)
         elif http.method == "GET" and not modern:
-            await self._legacy.stream(http, receive, send, principal)
+            await self._legacy.stream(http, receive, send, principal, view)
         elif http.method == "DELETE" and not modern:
             await self._legacy.end(http, send, principal)
         else:

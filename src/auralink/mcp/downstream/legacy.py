@@ -17,21 +17,23 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Send
 
 from auralink.auth.principal import Principal
-from auralink.mcp.downstream.announcer import Announcer
 from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.exchange import ClientGone, first_of
+from auralink.mcp.downstream.hearing import MAX_SUBSCRIPTIONS, Hearing, Hearings
 from auralink.mcp.downstream.methods import Methods, Request
 from auralink.mcp.downstream.reply import Reply
+from auralink.mcp.downstream.sessions import Sessions
 from auralink.mcp.downstream.signed import Signer
 from auralink.mcp.federation import View
-from auralink.mcp.peer import PeerRefused
+from auralink.mcp.peer import LOG_LEVELS, PeerRefused, is_logged
 from auralink.mcp.upstream.transport import Message
 
 SESSION_ID = "mcp-session-id"
 SUPPORTED_VERSIONS = HANDSHAKE_PROTOCOL_VERSIONS[1:]
 ANSWER_SECONDS = 900.0
 """How long a client has to answer a question."""
-MAX_ENDED = 100_000
+UNSET_LEVEL = "info"
+"""From which level on a client that has not set one is shown the log of a server that sends what it is asked for."""
 Body = dict[str, Any]
 
 
@@ -49,15 +51,24 @@ class LegacyPeer:
     answers_rounds = False
     _ids = itertools.count(1)
 
-    def __init__(self, reply: Reply, session: Session, waiting: "dict[tuple[str, Any], asyncio.Future[Message]]") -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        session: Session,
+        waiting: "dict[tuple[str, Any], asyncio.Future[Message]]",
+        log_level: str | None,
+    ) -> None:
         self.capabilities = session.capabilities
+        self.log_level: str | None = log_level or UNSET_LEVEL
+        self._shown_level = log_level or LOG_LEVELS[0]
         self._reply = reply
         self._session = session
         self._waiting = waiting
 
     async def notify(self, message: Message) -> None:
-        """Passes a notification on."""
-        await self._reply.event(message)
+        """Passes a notification on, unless it is of a log level below the one that the client has set."""
+        if is_logged(message, self._shown_level):
+            await self._reply.event(message)
 
     async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """Sends the client a request and waits for the response that it posts."""
@@ -71,6 +82,10 @@ class LegacyPeer:
                 message = await answer
         except TimeoutError:
             raise PeerRefused(f"the client did not answer {method} within {ANSWER_SECONDS:.0f} s") from None
+        except asyncio.CancelledError:
+            params = {"requestId": request_id, "reason": "the answer is no longer needed"}
+            await self._reply.event({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params})
+            raise
         finally:
             self._waiting.pop(key, None)
         if "error" in message:
@@ -83,13 +98,13 @@ class LegacyPeer:
 class LegacyEra:
     """Answers POST, GET and DELETE of the handshake revisions."""
 
-    def __init__(self, methods: Methods, signer: Signer, announcer: Announcer) -> None:
+    def __init__(self, methods: Methods, signer: Signer, hearings: Hearings) -> None:
         self._methods = methods
         self._signer = signer
-        self._announcer = announcer
+        self._hearings = hearings
+        self._sessions = Sessions()
         self._running: dict[tuple[str, Any], asyncio.Task[dict[str, Any]]] = {}
         self._waiting: dict[tuple[str, Any], asyncio.Future[Message]] = {}
-        self._ended: dict[str, None] = {}
 
     async def answer(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body) -> None:
         """Answers one POST: a request, a notification, or the response to a request of ours."""
@@ -110,18 +125,27 @@ class LegacyEra:
         else:
             await self._answer_request(reply, receive, principal, view, session, body)
 
-    async def stream(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal) -> None:
+    async def stream(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View) -> None:
         """GET: announcements to the session's client, until it goes."""
         reply = Reply(send)
         try:
-            self._session(http, principal)
+            session = self._session(http, principal)
         except RpcError as error:
             await reply.finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
             return
-        with self._announcer.listening(principal.user_id) as queue:
-            await reply.keep_alive()
-            while (method := await self._next(reply, receive, queue)) is not None:
-                await reply.event({"jsonrpc": "2.0", "method": method})
+        memory = self._sessions.remember(session.key)
+        async with self._hearings.open(principal, view) as hearing:
+            memory.hearings.append(hearing)
+            try:
+                await hearing.subscribe(list(memory.subscribed))
+                await hearing.ready()
+                await reply.keep_alive()
+                while (heard := await self._next(reply, receive, hearing)) is not None:
+                    method, params = heard
+                    message = {"jsonrpc": "2.0", "method": method}
+                    await reply.event({**message, "params": params} if params else message)
+            finally:
+                memory.hearings.remove(hearing)
         if not reply.finished:
             await reply.end()
 
@@ -133,15 +157,13 @@ class LegacyEra:
         except RpcError as error:
             await reply.finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
             return
-        self._ended[session.key] = None
-        if len(self._ended) > MAX_ENDED:
-            del self._ended[next(iter(self._ended))]
+        self._sessions.end(session.key)
         for key in [key for key in self._running if key[0] == session.key]:
             self._running[key].cancel()
         await reply.finish({})
 
-    async def _next(self, reply: Reply, receive: Receive, queue: "asyncio.Queue[str | None]") -> str | None:
-        getting = asyncio.ensure_future(queue.get())
+    async def _next(self, reply: Reply, receive: Receive, hearing: Hearing) -> tuple[str, dict[str, Any]] | None:
+        getting = asyncio.ensure_future(hearing.next())
         try:
             await first_of(reply, receive, getting)
         except ClientGone:
@@ -171,7 +193,7 @@ class LegacyEra:
         if token is None:
             raise RpcError(INVALID_REQUEST, "the request has no Mcp-Session-Id; send initialize first", status=400)
         document = self._signer.read(principal.user_id, token)
-        if not isinstance(document, dict) or document.get("k") in self._ended:
+        if not isinstance(document, dict) or self._sessions.has_ended(document["k"]):
             raise RpcError(INVALID_REQUEST, "there is no such session (any more); send initialize again", status=404)
         given = http.headers.get("mcp-protocol-version")
         if given is not None and given not in SUPPORTED_VERSIONS:
@@ -182,11 +204,10 @@ class LegacyEra:
     async def _answer_request(
         self, reply: Reply, receive: Receive, principal: Principal, view: View, session: Session, body: Body
     ) -> None:
-        params = body.get("params")
-        request = Request(
-            principal, view, body["method"], params if isinstance(params, dict) else {}, LegacyPeer(reply, session, self._waiting)
-        )
-        task = asyncio.create_task(self._methods.carry_out(request))
+        memory = self._sessions.find(session.key)
+        peer = LegacyPeer(reply, session, self._waiting, memory.log_level if memory is not None else None)
+        request = Request(principal, view, body["method"], body.get("params") or {}, peer)
+        task = asyncio.create_task(self._carry_out(request, session))
         key = (session.key, body["id"])
         self._running[key] = task
         task.add_done_callback(lambda _: self._running.pop(key, None))
@@ -204,6 +225,31 @@ class LegacyEra:
             await reply.end() if reply.streaming else await reply.accepted()
             return
         await reply.finish({"jsonrpc": "2.0", "id": body["id"], **answer})
+
+    async def _carry_out(self, request: Request, session: Session) -> dict[str, Any]:
+        """Carries a request out, and remembers what it says of the session."""
+        if request.method == "resources/unsubscribe":
+            await self._forget_subscription(session, request.text("uri"))
+        result = await self._methods.carry_out(request)
+        if request.method == "logging/setLevel":
+            self._sessions.remember(session.key).log_level = request.text("level")
+        elif request.method == "resources/subscribe":
+            await self._remember_subscription(session, request.text("uri"))
+        return result
+
+    async def _remember_subscription(self, session: Session, uri: str) -> None:
+        memory = self._sessions.remember(session.key)
+        if len(memory.subscribed) < MAX_SUBSCRIPTIONS:
+            memory.subscribed[uri] = None
+        for hearing in list(memory.hearings):
+            await hearing.subscribe([uri])
+            await hearing.ready()
+
+    async def _forget_subscription(self, session: Session, uri: str) -> None:
+        memory = self._sessions.remember(session.key)
+        memory.subscribed.pop(uri, None)
+        for hearing in list(memory.hearings):
+            await hearing.unsubscribe(uri)
 
     def _take_notification(self, session: Session, body: Body) -> None:
         if body["method"] != "notifications/cancelled":

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mcp.shared.inbound import MCP_PARAM_HEADER_PREFIX, validate_mcp_param_headers
 from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
 from auralink import __version__
@@ -11,9 +12,11 @@ from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
 from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
 from auralink.mcp.federation import Federation, Listing, View
-from auralink.mcp.peer import Peer
+from auralink.mcp.peer import LOG_LEVELS, Peer
 from auralink.mcp.service import Gateway
+from auralink.mcp.upstream import shapes
 from auralink.mcp.upstream.session import LIST_METHODS, Kind
+from auralink.mcp.watches import Watches
 
 SOURCE = "mcp"
 SERVER_INFO = {"name": "auralink", "title": "AuraLink", "version": __version__}
@@ -28,6 +31,7 @@ INSTRUCTIONS = (
     "All MCP servers that you have connected, as one. Tools and prompts are named <connection>__<name>, resources "
     "auralink://<connection>/<uri>. A list's _meta says which servers are missing and why."
 )
+PARAM_HEADER = MCP_PARAM_HEADER_PREFIX.lower()
 DEGRADED_META = "auralink/degraded"
 KIND_OF_METHOD: Mapping[str, Kind] = {method: kind for kind, method in LIST_METHODS.items()}
 Result = dict[str, Any]
@@ -42,6 +46,8 @@ class Request:
     method: str
     params: Mapping[str, Any]
     peer: Peer
+    headers: Mapping[str, str] | None = None
+    """Of a client of 2026-07-28, which repeats parameters in them."""
 
     def text(self, name: str) -> str:
         """A parameter that must be a string. Raises `RpcError`."""
@@ -54,16 +60,17 @@ class Request:
 class Methods:
     """Carries requests out against the federation."""
 
-    def __init__(self, gateway: Gateway, federation: Federation) -> None:
+    def __init__(self, gateway: Gateway, federation: Federation, watches: Watches) -> None:
         self._gateway = gateway
         self._federation = federation
+        self._watches = watches
         self._handlers: Mapping[str, Callable[[Request], Awaitable[Result]]] = {
             "ping": _pong,
             "tools/call": self._call_tool,
             "prompts/get": self._get_prompt,
             "resources/read": self._with_resource,
-            "resources/subscribe": self._with_resource,
-            "resources/unsubscribe": self._with_resource,
+            "resources/subscribe": self._subscription,
+            "resources/unsubscribe": self._subscription,
             "completion/complete": self._complete,
             "logging/setLevel": self._set_level,
             **dict.fromkeys(KIND_OF_METHOD, self._list),
@@ -108,12 +115,37 @@ class Methods:
         extras = {name: value for name, value in request.params.items() if name not in ("name", "arguments")}
         try:
             connection, tool = request.view.route(request.text("name"))
+            if request.headers is not None:
+                await self._check_repeated(request.principal, connection, tool, arguments, request.headers)
             answer = await self._gateway.call_tool(
                 request.principal, connection, tool, arguments, source=SOURCE, peer=request.peer, extras=extras
             )
         except AuralinkError as error:
             return tool_result_of(error)
         return answer.result
+
+    async def _check_repeated(
+        self, principal: Principal, connection: str, tool: str, arguments: Result, headers: Mapping[str, str]
+    ) -> None:
+        """Raises `RpcError` if `Mcp-Param-*` headers do not say what the arguments say, for a tool that wants them."""
+        if not arguments and not any(header.startswith(PARAM_HEADER) for header in headers):
+            return
+        schema = await self._federation.input_schema(principal, connection, tool)
+        rejection = validate_mcp_param_headers(schema, arguments, headers) if schema is not None else None
+        if rejection is not None:
+            raise RpcError(rejection.code, rejection.message, data=rejection.data)
+
+    async def _subscription(self, request: Request) -> Result:
+        """Subscribing of the handshake era; with a server of 2026-07-28 it is the listening that says so."""
+        connection, uri = request.view.route_uri(request.text("uri"))
+        [record] = await self._federation.records(request.principal, View(connection))
+        session = await self._federation.session(request.principal, record)
+        if shapes.mapping(session.capabilities.get("resources")).get("subscribe") is not True:
+            raise RpcError(METHOD_NOT_FOUND, f"the server of connection {connection!r} does not say when a resource changes")
+        still_wanted = request.method == "resources/unsubscribe" and self._watches.wants(record, uri)
+        if session.modern or still_wanted:
+            return {}
+        return await self._relay(request, connection, {**request.params, "uri": uri})
 
     async def _get_prompt(self, request: Request) -> Result:
         connection, own = request.view.route(request.text("name"))
@@ -137,10 +169,16 @@ class Methods:
         return await self._relay(request, connection, {**request.params, "ref": reference})
 
     async def _set_level(self, request: Request) -> Result:
-        """For one connection its server is told; for all of them the level is the client's own affair."""
-        if request.view.connection:
-            return await self._relay(request, request.view.connection, request.params)
-        return {}
+        """For one connection its server is told, if it can be; what is shown to the client is a matter of its session."""
+        if request.text("level") not in LOG_LEVELS:
+            raise RpcError(INVALID_PARAMS, f"the level must be one of {', '.join(LOG_LEVELS)}")
+        if not request.view.connection:
+            return {}
+        [record] = await self._federation.records(request.principal, request.view)
+        session = await self._federation.session(request.principal, record)
+        if session.modern or "logging" not in session.capabilities:
+            return {}
+        return await self._relay(request, request.view.connection, request.params)
 
     async def _own_prompt(self, request: Request, connection: str, name: str) -> str:
         """A prompt's own name where the public one is a shortened form of it."""

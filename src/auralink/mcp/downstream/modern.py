@@ -21,15 +21,16 @@ from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Send
 
 from auralink.auth.principal import Principal
-from auralink.mcp.downstream.announcer import Announcer
 from auralink.mcp.downstream.dialogue import Dialogues, ModernPeer
 from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.exchange import ClientGone, first_of
+from auralink.mcp.downstream.hearing import Hearing, Hearings
 from auralink.mcp.downstream.methods import KIND_OF_METHOD, SERVER_INFO, Methods, Request
 from auralink.mcp.downstream.reply import Reply
 from auralink.mcp.downstream.signed import Signer
 from auralink.mcp.federation import View
 from auralink.mcp.rounds import INPUT_REQUIRED
+from auralink.mcp.upstream import shapes
 
 SUBSCRIPTION_ID_META = "io.modelcontextprotocol/subscriptionId"
 CACHEABLE = frozenset({*KIND_OF_METHOD, "resources/read", "server/discover"})
@@ -46,10 +47,10 @@ Body = dict[str, Any]
 class ModernEra:
     """Answers POSTs of 2026-07-28."""
 
-    def __init__(self, methods: Methods, signer: Signer, announcer: Announcer) -> None:
+    def __init__(self, methods: Methods, signer: Signer, hearings: Hearings) -> None:
         self._methods = methods
         self._signer = signer
-        self._announcer = announcer
+        self._hearings = hearings
         self._dialogues = Dialogues()
 
     async def answer(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body) -> None:
@@ -58,9 +59,9 @@ class ModernEra:
         try:
             route = _verified(http, body)
             if body["method"] == "subscriptions/listen":
-                await self._listen(reply, receive, principal, body)
+                await self._listen(reply, receive, principal, view, body)
                 return
-            result = await self._result(reply, receive, principal, view, body, route)
+            result = await self._result(http, reply, receive, principal, view, body, route)
         except RpcError as error:
             status = error.status or ERROR_CODE_HTTP_STATUS.get(error.error["code"], 200)
             await reply.finish({"jsonrpc": "2.0", "id": request_id, "error": error.error}, status)
@@ -70,7 +71,14 @@ class ModernEra:
         await reply.finish({"jsonrpc": "2.0", "id": request_id, "result": _stamped(body["method"], result)})
 
     async def _result(
-        self, reply: Reply, receive: Receive, principal: Principal, view: View, body: Body, route: InboundModernRoute
+        self,
+        http: HttpRequest,
+        reply: Reply,
+        receive: Receive,
+        principal: Principal,
+        view: View,
+        body: Body,
+        route: InboundModernRoute,
     ) -> dict[str, Any]:
         method = body["method"]
         if method == "server/discover":
@@ -78,7 +86,7 @@ class ModernEra:
         if method in WITHOUT_METHOD:
             method = f"{method} (not a method of {route.protocol_version})"
         params = dict(body["params"])
-        task, peer = self._resumed(principal, params) or self._begun(principal, view, method, params, route)
+        task, peer = self._resumed(principal, params) or self._begun(principal, view, method, params, route, _headers(http))
         peer.reply = reply
         try:
             done = await first_of(reply, receive, task, peer.asked)
@@ -93,11 +101,17 @@ class ModernEra:
         return {"resultType": INPUT_REQUIRED, "inputRequests": questions, "requestState": self._sign(principal, state)}
 
     def _begun(
-        self, principal: Principal, view: View, method: str, params: Body, route: InboundModernRoute
+        self,
+        principal: Principal,
+        view: View,
+        method: str,
+        params: Body,
+        route: InboundModernRoute,
+        headers: Mapping[str, str],
     ) -> tuple["asyncio.Task[dict[str, Any]]", ModernPeer]:
         capabilities = route.client_capabilities if isinstance(route.client_capabilities, Mapping) else {}
         peer = ModernPeer(capabilities, params["_meta"].get(LOG_LEVEL_META_KEY))
-        request = Request(principal, view, method, params, peer)
+        request = Request(principal, view, method, params, peer, headers)
         return asyncio.create_task(self._methods.carry_out(request)), peer
 
     def _resumed(self, principal: Principal, params: Body) -> tuple["asyncio.Task[dict[str, Any]]", ModernPeer] | None:
@@ -134,29 +148,33 @@ class ModernEra:
         server_info = described.pop("serverInfo")
         return {**described, "supportedVersions": list(MODERN_PROTOCOL_VERSIONS), "_meta": {SERVER_INFO_META_KEY: server_info}}
 
-    async def _listen(self, reply: Reply, receive: Receive, principal: Principal, body: Body) -> None:
+    async def _listen(self, reply: Reply, receive: Receive, principal: Principal, view: View, body: Body) -> None:
         """A stream of announcements, until the client closes it."""
         wanted = body["params"].get("notifications")
         if not isinstance(wanted, dict):
             raise RpcError(INVALID_PARAMS, "subscriptions/listen needs the parameter 'notifications', an object")
-        honoured = {flag: True for flag in FLAG_OF_CHANGE.values() if wanted.get(flag) is True}
+        honoured: Body = {flag: True for flag in FLAG_OF_CHANGE.values() if wanted.get(flag) is True}
         meta = {SUBSCRIPTION_ID_META: body["id"]}
-        with self._announcer.listening(principal.user_id) as queue:
+        async with self._hearings.open(principal, view) as hearing:
+            if uris := shapes.strings(wanted.get("resourceSubscriptions")):
+                honoured["resourceSubscriptions"] = await hearing.subscribe(uris)
+            await hearing.ready()
             await reply.event(
                 _notification("notifications/subscriptions/acknowledged", {"notifications": honoured, "_meta": meta})
             )
-            while True:
-                getting = asyncio.ensure_future(queue.get())
-                try:
-                    await first_of(reply, receive, getting)
-                finally:
-                    getting.cancel()
-                method = getting.result()
-                if method is None:
-                    break
-                if FLAG_OF_CHANGE[method] in honoured:
-                    await reply.event(_notification(method, {"_meta": meta}))
+            while (heard := await self._next(reply, receive, hearing)) is not None:
+                method, params = heard
+                if method not in FLAG_OF_CHANGE or FLAG_OF_CHANGE[method] in honoured:
+                    await reply.event(_notification(method, {**params, "_meta": meta}))
         await reply.finish({"jsonrpc": "2.0", "id": body["id"], "result": {"resultType": "complete", "_meta": meta}})
+
+    async def _next(self, reply: Reply, receive: Receive, hearing: Hearing) -> tuple[str, Body] | None:
+        getting = asyncio.ensure_future(hearing.next())
+        try:
+            await first_of(reply, receive, getting)
+        finally:
+            getting.cancel()
+        return getting.result()
 
 
 def _verified(http: HttpRequest, body: Body) -> InboundModernRoute:
@@ -164,10 +182,15 @@ def _verified(http: HttpRequest, body: Body) -> InboundModernRoute:
     duplicated = find_duplicated_routing_header(http.headers.items())
     if duplicated is not None:
         raise RpcError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    verdict = classify_inbound_request(body, headers=dict(http.headers))
+    verdict = classify_inbound_request(body, headers=_headers(http))
     if isinstance(verdict, InboundLadderRejection):
         raise RpcError(verdict.code, verdict.message, data=verdict.data)
     return verdict
+
+
+def _headers(http: HttpRequest) -> dict[str, str]:
+    """The headers without the whitespace around their values, which is no part of them (RFC 9110, 5.5)."""
+    return {name: value.strip(" \t") for name, value in http.headers.items()}
 
 
 def _stamped(method: str, result: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 
 PATIENCE_WITH_PEOPLE = 3600.0
 """Seconds that a call may last in all when its client can be asked something."""
+ANNOUNCEMENTS = frozenset(
+    {
+        "notifications/tools/list_changed",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+    }
+)
 _tokens = itertools.count(1)
 
 
@@ -35,7 +43,7 @@ class Conversation:
         self._scope: asyncio.Timeout | None = None
         self._asking = 0
         self._paused_at = 0.0
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: dict[int | str, asyncio.Task[None]] = {}
         self._client_token, self._token = self._swap_progress_token()
 
     async def exchange(self) -> Message:
@@ -46,29 +54,42 @@ class Conversation:
             return await transport.exchange(self._message, headers=headers, timeout=remaining)
         try:
             async with asyncio.timeout(remaining) as self._scope:
-                return await transport.exchange(
-                    self._message, headers=headers, timeout=PATIENCE_WITH_PEOPLE, on_message=self._receive
-                )
+                with self._session.in_conversation(self):
+                    return await transport.exchange(
+                        self._message, headers=headers, timeout=PATIENCE_WITH_PEOPLE, on_message=self.receive
+                    )
         except TimeoutError as error:
             server, method = self._session.server, self._message["method"]
             raise UpstreamTimeout(f"MCP server {server!r} did not answer {method} within {remaining:.1f} s", sent=True) from error
         finally:
-            for task in self._answering:
+            for task in self._answering.values():
                 task.cancel()
 
-    async def _receive(self, message: Message) -> None:
+    def can_be_asked(self, method: str) -> bool:
+        """Whether the client of this call has declared that it can be asked this."""
+        return can_be_asked(self._peer, method)
+
+    async def receive(self, message: Message) -> None:
+        """Takes what the server says meanwhile. Changed lists and resources are announced to all who listen, not to this client."""
         method = message["method"]
         if "id" in message:
             task = asyncio.create_task(self._answer(message))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+            self._answering[message["id"]] = task
+            task.add_done_callback(lambda _: self._answering.pop(message["id"], None))
         elif method == "notifications/progress":
             await self._pass_progress(message)
-        elif method.endswith("/list_changed"):
-            self._session.forget_lists()
-            await self._peer.notify(message)
+        elif method == "notifications/cancelled":
+            self._take_back(message)
+        elif method in ANNOUNCEMENTS:
+            await self._session.unsolicited(message)
         else:
             await self._peer.notify(message)
+
+    def _take_back(self, message: Message) -> None:
+        """The server no longer wants an answer to a request of its own."""
+        task = self._answering.get((message.get("params") or {}).get("requestId") or "")
+        if task is not None:
+            task.cancel()
 
     async def _pass_progress(self, message: Message) -> None:
         params = message.get("params") or {}

@@ -66,6 +66,10 @@ class SessionPool:
         except AuralinkError as error:
             raise error.twin() from error
 
+    def find(self, key: Any) -> UpstreamSession | None:
+        """The open session of `key`, if there is one."""
+        return self._sessions.get(key)
+
     async def _open(self, key: Any, opener: Opener) -> UpstreamSession:
         self._make_room()
         session = await opener()
@@ -107,7 +111,7 @@ class SessionPool:
         while True:
             await asyncio.sleep(REAP_EVERY)
             limit = time.monotonic() - IDLE_SECONDS
-            for key in [key for key, session in self._sessions.items() if session.last_used < limit]:
+            for key in [key for key, session in self._sessions.items() if session.last_used < limit and not session.watched]:
                 self.discard(key)
 
 

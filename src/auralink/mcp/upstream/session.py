@@ -6,9 +6,10 @@
 """
 
 import asyncio
+import contextlib
 import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,12 +19,14 @@ from mcp.shared.inbound import (
     MCP_PROTOCOL_VERSION_HEADER,
     NAME_BEARING_METHODS,
     encode_header_value,
+    find_invalid_x_mcp_header,
     mcp_param_headers,
     x_mcp_header_map,
 )
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
+    LOG_LEVEL_META_KEY,
     METHOD_NOT_FOUND,
     PROTOCOL_VERSION_META_KEY,
     SERVER_INFO_META_KEY,
@@ -36,8 +39,9 @@ from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.upstream import shapes
 from auralink.mcp.upstream.conversation import Conversation
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
+from auralink.mcp.upstream.listening import Listening
 from auralink.mcp.upstream.redaction import NOTHING_TO_HIDE, Redactor
-from auralink.mcp.upstream.transport import Message, Transport
+from auralink.mcp.upstream.transport import Message, OnMessage, Transport
 
 CLIENT_INFO = {"name": "auralink", "version": __version__}
 HANDSHAKE_CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
@@ -48,6 +52,8 @@ MAX_PAGES = 100
 LIST_SECONDS = 60.0
 """How long a list is reused, unless the server's `ttlMs` says shorter."""
 
+OnAnnouncement = Callable[[str, str | None], None]
+"""Is told a notification's method and, for a changed resource, its address."""
 Kind = Literal["tools", "prompts", "resources", "resourceTemplates"]
 LIST_METHODS: Mapping[Kind, str] = {
     "tools": "tools/list",
@@ -61,6 +67,15 @@ CAPABILITY_OF_LIST: Mapping[Kind, str] = {
     "resources": "resources",
     "resourceTemplates": "resources",
 }
+KINDS_OF_CHANGE: Mapping[str, tuple[Kind, ...]] = {
+    "notifications/tools/list_changed": ("tools",),
+    "notifications/prompts/list_changed": ("prompts",),
+    "notifications/resources/list_changed": ("resources", "resourceTemplates"),
+}
+RESOURCE_UPDATED = "notifications/resources/updated"
+ENVELOPE_KEYS = frozenset({PROTOCOL_VERSION_META_KEY, CLIENT_INFO_META_KEY, CLIENT_CAPABILITIES_META_KEY, LOG_LEVEL_META_KEY})
+"""What a client of 2026-07-28 puts into `_meta` for us. A server of the handshake era must not see it: it could take the request
+for one of that revision."""
 KEY_OF_ITEM: Mapping[Kind, str] = {"tools": "name", "prompts": "name", "resources": "uri", "resourceTemplates": "uriTemplate"}
 
 CONTENT_METHODS = frozenset({"tools/call", "prompts/get", "resources/read", "completion/complete"})
@@ -88,7 +103,10 @@ class UpstreamSession:
         self.capabilities: dict[str, Any] = {}
         self.instructions: str | None = None
         self.last_used = time.monotonic()
-        self.on_lists_changed: Callable[[], None] = lambda: None
+        self.on_announcement: OnAnnouncement = lambda _method, _uri: None
+        self.watched = False
+        self.listening = Listening(self)
+        self._conversations: dict[Conversation, None] = {}
         self._listings: dict[Kind, Listing] = {}
         self._list_locks: dict[Kind, asyncio.Lock] = {kind: asyncio.Lock() for kind in LIST_METHODS}
         self.usable = True
@@ -104,7 +122,7 @@ class UpstreamSession:
             UpstreamError: the server cannot be reached, refuses the credential, or speaks no revision that we speak.
         """
         deadline = time.monotonic() + timeout
-        self.transport.unsolicited = self._unsolicited
+        self.transport.unsolicited = self.unsolicited
         self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
         try:
             result = await self._request("server/discover", {}, time.monotonic() + timeout / 2)
@@ -158,6 +176,8 @@ class UpstreamSession:
         if self._reopening.locked():
             async with self._reopening:
                 pass
+        if peer.capabilities and not self.modern:
+            await self.listening.ready_for_questions()
         generation = self._generation
         try:
             return await self._request(method, params, deadline, peer)
@@ -177,6 +197,8 @@ class UpstreamSession:
             self.usable = False
             await self.open(deadline - time.monotonic())
             self.usable = True
+            if self.listening.active or self.watched:
+                self.listening.restart()
 
     async def notify(self, method: str, params: Mapping[str, Any] | None, deadline: float) -> None:
         """Sends a notification."""
@@ -203,12 +225,20 @@ class UpstreamSession:
             return await self._read_list(kind, deadline)
 
     def forget_lists(self) -> None:
-        """Drops the lists: the server says that they have changed."""
-        self._listings.clear()
-        self.on_lists_changed()
+        """Drops the lists: they may have changed."""
+        for method in KINDS_OF_CHANGE:
+            self.forget_list(method)
+
+    def forget_list(self, change: str) -> None:
+        """Drops the list that a notification says has changed, and passes that on."""
+        for kind in KINDS_OF_CHANGE.get(change, ()):
+            self._listings.pop(kind, None)
+        self.on_announcement(change, None)
 
     async def _read_list(self, kind: Kind, deadline: float) -> dict[str, dict[str, Any]]:
         items, ttl = await self._all_pages(kind, deadline)
+        if kind == "tools" and self.modern:
+            items = [tool for tool in items if find_invalid_x_mcp_header(tool.get("inputSchema")) is None]
         listing = Listing({item[KEY_OF_ITEM[kind]]: item for item in items}, time.monotonic() + ttl)
         self._listings[kind] = listing
         if kind == "tools":
@@ -260,14 +290,49 @@ class UpstreamSession:
         message: Message = {"jsonrpc": "2.0", "id": request_id, **answer}
         await self.transport.send(message, headers=self.headers_of(message), timeout=LIST_SECONDS)
 
-    async def _unsolicited(self, message: Message) -> None:
-        """What the server sends outside any call: its lists have changed, or it asks something that nobody is there to answer."""
+    async def listen(self, params: Mapping[str, Any], timeout: float, on_message: OnMessage) -> None:
+        """Keeps a `subscriptions/listen` open until the server ends it. Raises `UpstreamError`."""
+        meta = self._with_meta(params, NOBODY)
+        message: Message = {"jsonrpc": "2.0", "id": next(self._ids), "method": "subscriptions/listen", "params": meta}
+        response = await self.transport.exchange(
+            message, headers=self.headers_of(message), timeout=timeout, on_message=on_message
+        )
+        if (error := response.get("error")) is not None:
+            raise self._rejected("subscriptions/listen", error)
+
+    @contextlib.contextmanager
+    def in_conversation(self, conversation: Conversation) -> Iterator[None]:
+        """While the block runs, what the server says outside any stream may be meant for this call."""
+        self._conversations[conversation] = None
+        try:
+            yield
+        finally:
+            del self._conversations[conversation]
+
+    async def unsolicited(self, message: Message) -> None:
+        """Takes what the server sends outside the stream of a call. A change is announced; a request goes to the client of the
+        call that began last and can be asked; anything else to all calls under way, each of which knows what is its own."""
         method = message.get("method", "")
-        if method.endswith("/list_changed"):
-            self.forget_lists()
-        if "id" in message:
+        if method in KINDS_OF_CHANGE:
+            self.forget_list(method)
+        elif method == RESOURCE_UPDATED:
+            self.on_announcement(method, shapes.text(shapes.mapping(message.get("params")).get("uri")))
+        elif "id" in message:
+            await self._answer_unsolicited(message)
+        else:
+            for conversation in list(self._conversations):
+                await conversation.receive(message)
+
+    async def _answer_unsolicited(self, request: Message) -> None:
+        method = request["method"]
+        asked = next((talk for talk in reversed(self._conversations) if talk.can_be_asked(method)), None)
+        if method == "ping":
+            await self.respond(request["id"], {"result": {}})
+        elif asked is not None:
+            await asked.receive(request)
+        else:
             error = {"code": METHOD_NOT_FOUND, "message": f"nobody is there to answer {method}"}
-            await self.respond(message["id"], {"result": {}} if method == "ping" else {"error": error})
+            await self.respond(request["id"], {"error": error})
 
     def _rejected(self, method: str, error: Any) -> UpstreamError:
         if not isinstance(error, dict) or not isinstance(error.get("code"), int):
@@ -277,14 +342,19 @@ class UpstreamSession:
         return UpstreamRejected(text, rpc_code=error["code"], reason=reason, data=error.get("data"))
 
     def _with_meta(self, params: Mapping[str, Any], peer: Peer) -> dict[str, Any]:
+        meta = params.get("_meta")
         if not self.modern:
+            if meta and not ENVELOPE_KEYS.isdisjoint(meta):
+                return {**params, "_meta": {key: value for key, value in meta.items() if key not in ENVELOPE_KEYS}}
             return dict(params)
         envelope = {
             PROTOCOL_VERSION_META_KEY: self.protocol_version,
             CLIENT_INFO_META_KEY: CLIENT_INFO,
             CLIENT_CAPABILITIES_META_KEY: dict(peer.capabilities),
         }
-        return {**params, "_meta": {**params.get("_meta", {}), **envelope}}
+        if peer.log_level is not None:
+            envelope[LOG_LEVEL_META_KEY] = peer.log_level
+        return {**params, "_meta": {**(meta or {}), **envelope}}
 
     def headers_of(self, message: Message) -> dict[str, str]:
         """The HTTP headers that repeat what a message says (2026-07-28, basic/transports, "Standard headers")."""
@@ -304,4 +374,5 @@ class UpstreamSession:
 
     async def close(self) -> None:
         """Ends the session with the server."""
+        await self.listening.close()
         await self.transport.close()

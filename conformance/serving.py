@@ -1,0 +1,44 @@
+"""Applications on ports of their own, in this process."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+HOST = "127.0.0.1"
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """The address of an application that is served while the block runs; a Starlette's lifespan is entered."""
+    listener = socket.create_server((HOST, 0))
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]  # signals stay the caller's
+    async with contextlib.AsyncExitStack() as stack:
+        if isinstance(app, Starlette):
+            await stack.enter_async_context(app.router.lifespan_context(app))
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not task.done():
+            await asyncio.sleep(0.005)
+        try:
+            yield f"http://{HOST}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+            listener.close()
+
+
+def authorized(app: ASGIApp, token: str) -> ASGIApp:
+    """Puts `Authorization` on every request to an application and leaves the rest, Host and Origin too, as it came: the suite
+    sends no such header."""
+    header = (b"authorization", f"Bearer {token}".encode())
+
+    async def with_header(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "headers": [*scope["headers"], header]}, receive, send)
+
+    return with_header
