@@ -8,7 +8,6 @@ that the server is unwell; a refusal of this call is none.
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable
 
 from auralink.core.errors import AuralinkError
@@ -45,7 +44,7 @@ class ServerBusy(AuralinkError):
 
 
 class _Compartment:
-    __slots__ = ("failures", "opened_at", "probing", "slots", "successes")
+    __slots__ = ("failures", "opened_at", "probing", "slots", "successes", "under_way")
 
     def __init__(self) -> None:
         self.slots = asyncio.Semaphore(MAX_UNDER_WAY)
@@ -53,6 +52,12 @@ class _Compartment:
         self.successes = 0
         self.opened_at: float | None = None
         self.probing = False
+        self.under_way = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing would be lost with it."""
+        return self.failures == 0 and self.opened_at is None and self.under_way == 0
 
 
 class Bulkheads:
@@ -60,7 +65,7 @@ class Bulkheads:
 
     def __init__(self, config: BreakerConfig) -> None:
         self._config = config
-        self._compartments: OrderedDict[Hashable, _Compartment] = OrderedDict()
+        self._compartments: dict[Hashable, _Compartment] = {}
 
     @contextlib.asynccontextmanager
     async def call(self, record: ConnectionRecord, deadline: float, *, proves_health: bool = True) -> AsyncIterator[None]:
@@ -77,6 +82,7 @@ class Bulkheads:
             await _wait_for_slot(compartment, server, deadline)
         else:
             await compartment.slots.acquire()
+        compartment.under_way += 1
         probe = compartment.probing = compartment.opened_at is not None
         try:
             yield
@@ -88,16 +94,23 @@ class Bulkheads:
                 self._succeeded(compartment, record.server.label)
         finally:
             compartment.slots.release()
+            compartment.under_way -= 1
             if probe:
                 compartment.probing = False
 
     def _compartment(self, key: Hashable) -> _Compartment:
         compartment = self._compartments.get(key)
         if compartment is None:
+            if len(self._compartments) >= REMEMBERED:
+                self._forget_idle()
             compartment = self._compartments[key] = _Compartment()
-            if len(self._compartments) > REMEMBERED:
-                self._compartments.popitem(last=False)
         return compartment
+
+    def _forget_idle(self) -> None:
+        """Drops the compartments that hold no call and no failure; a new one starts in the same state."""
+        for key, compartment in list(self._compartments.items()):
+            if compartment.is_idle:
+                del self._compartments[key]
 
     def _check(self, compartment: _Compartment, server: str) -> None:
         if compartment.opened_at is None:

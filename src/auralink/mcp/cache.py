@@ -6,6 +6,7 @@ What an upstream says of sharing is not believed. Built-in servers are not cache
 """
 
 import hashlib
+import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from auralink.mcp.schemas import ConnectionRecord
 
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ENTRY_BYTES = 256 * 1024
+REMEMBERED = 10_000
+"""Connections whose last write is remembered; forgetting one ends what is kept for all that are not."""
 NO_CACHE_META = "auralink/noCache"
 NEVER_SHARED = ("inputResponses", "requestState")
 Params = Mapping[str, Any]
@@ -37,7 +40,9 @@ class ResponseCache:
         self._ttl = ttl
         self._entries: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
         self._bytes = 0
-        self._generations: dict[UUID, int] = {}
+        self._counter = itertools.count(1)
+        self._forgotten = 0
+        self._generations: OrderedDict[UUID, int] = OrderedDict()
 
     def key(self, record: ConnectionRecord, definition: Params, params: Params) -> bytes | None:
         """The key of a call; None if its answer may not be reused. A call that may write ends what is kept for its connection."""
@@ -47,7 +52,7 @@ class ResponseCache:
         skip = (params.get("_meta") or {}).get(NO_CACHE_META) or any(name in params for name in NEVER_SHARED)
         if self._ttl <= 0 or record.server.transport == "in_process" or skip:
             return None
-        generation = self._generations.get(record.id, 0)
+        generation = self._generations.get(record.id, self._forgotten)
         covered = [record.user_id, record.id, record.credential_version, generation, definition, params["arguments"]]
         return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SORT_KEYS)).digest()
 
@@ -80,8 +85,12 @@ class ResponseCache:
             self._drop(next(iter(self._entries)))
 
     def _connection_written(self, connection_id: UUID) -> None:
-        if self._ttl > 0:
-            self._generations[connection_id] = self._generations.get(connection_id, 0) + 1
+        if self._ttl <= 0:
+            return
+        self._generations[connection_id] = next(self._counter)
+        if len(self._generations) > REMEMBERED:
+            self._generations.popitem(last=False)
+            self._forgotten = next(self._counter)
 
     def _drop(self, key: bytes) -> None:
         entry = self._entries.pop(key, None)

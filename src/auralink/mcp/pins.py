@@ -8,6 +8,7 @@ difference. A definition with invisible characters, which a person cannot see an
 import difflib
 import hashlib
 import unicodedata
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import UUID
@@ -27,6 +28,8 @@ INVISIBLE = frozenset({"Cf", "Co", "Cn"})
 """Unicode categories of characters that show nothing: formats and tags, private use, unassigned."""
 VISIBLE_FORMATS = frozenset({"\u200d", "\ufe0f"})
 """Joiner and variation selector, which emoji are made of."""
+REMEMBERED = 10_000
+"""Connections whose last review is remembered."""
 Tools = Mapping[str, Mapping[str, Any]]
 
 
@@ -56,7 +59,7 @@ class Pins:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._reviewed: dict[UUID, tuple[Tools, Mapping[str, UUID]]] = {}
+        self._reviewed: OrderedDict[UUID, tuple[Tools, Mapping[str, UUID]]] = OrderedDict()
 
     async def quarantined(self, principal: Principal, record: ConnectionRecord, tools: Tools) -> Mapping[str, UUID]:
         """The tools among `tools` that are quarantined, with their pins. Looked up once for each list that a server gives."""
@@ -66,6 +69,8 @@ class Pins:
         if reviewed is None or reviewed[0] is not tools:
             reviewed = (tools, await self._review(principal, record, tools))
             self._reviewed[record.id] = reviewed
+            if len(self._reviewed) > REMEMBERED:
+                self._reviewed.popitem(last=False)
         return reviewed[1]
 
     def forget(self) -> None:
