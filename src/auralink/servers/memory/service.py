@@ -31,10 +31,12 @@ from auralink.servers.memory.schemas import (
     Relation,
 )
 
-MAX_FOUND = 100
+MAX_FOUND = 50
 """Entities that a search shows; each comes with all of its observations."""
-MAX_ROWS = 500
+MAX_ROWS = 300
 """Rows of each table that a search ranks; with more, which of them are ranked is chance."""
+MAX_TELLING_WORDS = 8
+"""Words of a sentence that are looked up one by one, the longest first."""
 MAX_DISTANCE = 0.5
 """Cosine distance up to which an observation counts as being about the query."""
 
@@ -202,7 +204,8 @@ async def _find(connection: Connection, agent: UUID | None, phrase: str) -> list
         return await store.hits_without_index(connection, agent, phrase, rows=MAX_ROWS, entities=MAX_FOUND)
     words = list(dict.fromkeys(phrase.split()))
     found = await store.hits(connection, agent, phrase, words, rows=MAX_ROWS, entities=MAX_FOUND)
-    telling = [word for word in (re.sub(r"^\W+|\W+$", "", word) for word in words) if len(word) > 2]
+    bare = {re.sub(r"^\W+|\W+$", "", word) for word in words}
+    telling = sorted((word for word in bare if len(word) > 2), key=lambda word: (-len(word), word))[:MAX_TELLING_WORDS]
     if found or not telling:
         return found
     return await store.hits_of_any(connection, agent, telling, rows=MAX_FOUND, entities=MAX_FOUND)
