@@ -10,12 +10,14 @@ import httpx2
 import jwt
 import pytest
 import pytest_asyncio
+from structlog.testing import capture_logs
 
 from auralink.auth.tokens import issue_token
 from auralink.core.secret import Secret
 from auralink.vault.crypto import KeyRing, generate_master_key
 from tests.conftest import Server
 from tests.isolation.support import cloned_database
+from tests.isolation.upstream import counting, listening
 from tests.service import API, JWT_SECRET, Service, connected, running_service, unique
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -41,6 +43,16 @@ async def client(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
         yield client
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def upstream(service: Service, client: httpx2.AsyncClient) -> AsyncIterator[str]:
+    """The name of a connection to a server over HTTP."""
+    async with listening(counting) as url, service.client("root", role="admin") as admin:
+        server = {"name": "counting", "transport": "http", "endpoint": url}
+        assert (await admin.post(f"{API}/mcp/servers", json=server)).status_code == 201
+        await connected(client, "counting", name="counting")
+        yield "counting"
+
+
 def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """The problem in an answer, after a look at what every problem has."""
     assert answer.status_code == status, answer.text
@@ -60,8 +72,8 @@ async def post(client: httpx2.AsyncClient, content: bytes, path: str = CONNECT, 
 
 @pytest.mark.parametrize(
     "content",
-    [b"{", b"", b"{'a': 1}", b'{"server_type": "deepwiki"', b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b"[" * 10_000],
-    ids=["open", "empty", "single quotes", "cut", "no UTF-8", "NaN", "Infinity", "deep"],
+    [b"{", b"{'a': 1}", b'{"server_type": "deepwiki"', b"\xff\xfe", b'{"a": NaN}', b'{"a": Infinity}', b"[" * 10_000],
+    ids=["open", "single quotes", "cut", "no UTF-8", "NaN", "Infinity", "deep"],
 )
 async def test_what_is_no_json_is_400(client: httpx2.AsyncClient, content: bytes) -> None:
     problem(await post(client, content), 400, "malformed_json")
@@ -74,6 +86,7 @@ async def test_what_is_no_json_is_400(client: httpx2.AsyncClient, content: bytes
         ([], [""]),
         ("text", [""]),
         (None, [""]),
+        (..., [""]),
         ({"server_type": 1}, ["/server_type"]),
         ({"server_type": "x", "credentials": {"api_key": 1}}, ["/credentials/api_key"]),
         ({"server_type": "x", "credentials": {}}, ["/credentials"]),
@@ -87,7 +100,8 @@ async def test_what_is_no_json_is_400(client: httpx2.AsyncClient, content: bytes
 async def test_a_wrong_shape_is_422_with_a_pointer_to_each_mistake(
     client: httpx2.AsyncClient, body: Any, pointers: list[str]
 ) -> None:
-    errors = problem(await client.post(CONNECT, json=body), 422, "validation_failed")["errors"]
+    answer = await (client.post(CONNECT) if body is ... else client.post(CONNECT, json=body))
+    errors = problem(answer, 422, "validation_failed")["errors"]
     assert [error["pointer"] for error in errors] == pointers
     assert all(error["message"] and error["code"] for error in errors)
 
@@ -127,14 +141,23 @@ async def test_text_that_cannot_be_stored_is_the_callers_mistake(
     problem(answer, answer.status_code, answer.json()["code"])
 
 
+@pytest.mark.parametrize("content", [rb'{"arguments": {"q": "half \ud800"}}', b'{"arguments": {"q": 1e999}}'])
+async def test_what_only_python_takes_for_json_is_400(client: httpx2.AsyncClient, content: bytes) -> None:
+    problem(await post(client, content, CALL), 400, "malformed_json")
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [rb'{"q": "half \ud800"}', b'{"q": 123456789012345678901234567890}', b'{"q": ' + b"[" * 300 + b"]" * 300 + b"}"],
-    ids=["half a surrogate pair", "a number of thirty digits", "three hundred arrays"],
+    "argument",
+    [b"123456789012345678901234567890", b"-9223372036854775809", b"[" * 300 + b"]" * 300, b'"a\\u0000b"', b"1e400"],
+    ids=["a number of thirty digits", "a number of 65 bits", "three hundred arrays", "NUL", "a number without end"],
 )
-async def test_json_at_the_edge_is_answered_and_never_an_internal_error(client: httpx2.AsyncClient, arguments: bytes) -> None:
-    answer = await post(client, b'{"arguments": ' + arguments + b"}", CALL)
-    assert answer.status_code in (200, 400, 422), answer.text
+async def test_json_at_the_edge_reaches_no_internal_error(
+    service: Service, client: httpx2.AsyncClient, upstream: str, argument: bytes
+) -> None:
+    content = b'{"arguments": {"number": 1, "more": ' + argument + b"}}"
+    for tool in ("wiki__ask_question", f"{upstream}__count"):
+        answer = await post(client, content, f"{API}/mcp/tools/{tool}/call")
+        assert answer.status_code in (200, 400, 422), answer.text
 
 
 async def test_a_body_that_says_it_is_too_large_is_413(client: httpx2.AsyncClient) -> None:
@@ -282,6 +305,8 @@ async def test_a_mistake_of_ours_is_a_problem_that_tells_nothing_but_the_trace_i
         raise RuntimeError("inner details")
 
     monkeypatch.setattr(service.app.state.mcp.registry, "page", broken)
-    body = problem(await client.get(f"{API}/mcp/servers"), 500, "internal_error")
+    with capture_logs() as logged:
+        body = problem(await client.get(f"{API}/mcp/servers"), 500, "internal_error")
+    assert [entry["event"] for entry in logged if entry["log_level"] == "error"] == ["request failed"]
     assert "inner details" not in body["message"]
     assert body["trace_id"] in body["message"]

@@ -24,6 +24,9 @@ log = structlog.get_logger(__name__)
 TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 """W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header."""
 
+STRICT_PATHS = "/api/"
+"""Where bodies are JSON for people; the MCP and OpenAI doors have errors of their own for what is none."""
+
 STATUS_CODES: Mapping[int, tuple[str, str]] = {
     400: ("bad_request", "Bad request"),
     401: ("unauthenticated", "Authentication required"),
@@ -39,6 +42,14 @@ class BodyTooLarge(AuralinkError):
     code = "body_too_large"
     status = 413
     title = "Body too large"
+
+
+class MalformedJSON(AuralinkError):
+    """The request body is not JSON."""
+
+    code = "malformed_json"
+    status = 400
+    title = "Malformed JSON"
 
 
 class JSONBytes(Response):
@@ -93,8 +104,16 @@ def problem_of(error: AuralinkError, instance: str = "") -> Response:
     )
 
 
+class RefusedBody(HTTPException):
+    """An error of ours about a body, in the one form that FastAPI lets through while it reads one."""
+
+    def __init__(self, reason: AuralinkError) -> None:
+        super().__init__(reason.status, reason.message)
+        self.reason = reason
+
+
 class RequestContext:
-    """ASGI middleware: gives each request its trace id and a bound on its body, and turns what escapes into a problem."""
+    """ASGI middleware: gives each request its trace id, bounds and checks its body, and turns what escapes into a problem."""
 
     def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
         self.app = app
@@ -104,8 +123,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = scope["headers"]
-        token = trace_id.set(_trace_id_of(headers))
+        token = trace_id.set(_trace_id_of(scope["headers"]))
         started = False
 
         async def sending(message: Message) -> None:
@@ -116,11 +134,7 @@ class RequestContext:
             await send(message)
 
         try:
-            await self.app(scope, self._bounded(headers, receive), sending)
-        except BodyTooLarge as error:
-            if started:
-                raise
-            await problem_of(error, scope["path"])(scope, receive, sending)
+            await self.app(scope, self._checked(scope, receive), sending)
         except Exception:
             log.exception("request failed", path=scope["path"])
             if started:
@@ -129,25 +143,42 @@ class RequestContext:
         finally:
             trace_id.reset(token)
 
-    def _bounded(self, headers: Sequence[tuple[bytes, bytes]], receive: Receive) -> Receive:
-        declared = next((value for name, value in headers if name == b"content-length"), b"0")
+    def _checked(self, scope: Scope, receive: Receive) -> Receive:
+        """`receive` of a body that is not too large and, where the API takes JSON, is JSON (RFC 8259).
+
+        Python's parser also takes NaN, Infinity and half surrogate pairs, which no other program would understand.
+        """
+        declared = _header(scope, b"content-length")
         too_large = declared.isdigit() and int(declared) > self.max_body_bytes
-        received = 0
+        is_json = scope["path"].startswith(STRICT_PATHS) and b"json" in _header(scope, b"content-type")
+        received = bytearray()
 
         async def receiving() -> Message:
-            nonlocal received
             if too_large:
                 raise self._too_large()
             message = await receive()
-            received += len(message.get("body", b""))
-            if received > self.max_body_bytes:
+            received.extend(message.get("body", b""))
+            if len(received) > self.max_body_bytes:
                 raise self._too_large()
+            if is_json and received and not message.get("more_body"):
+                _check_json(received)
             return message
 
         return receiving
 
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the request body is larger than {self.max_body_bytes} bytes (MAX_BODY_BYTES)")
+    def _too_large(self) -> RefusedBody:
+        return RefusedBody(BodyTooLarge(f"the request body is larger than {self.max_body_bytes} bytes (MAX_BODY_BYTES)"))
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")
+
+
+def _check_json(body: bytes | bytearray) -> None:
+    try:
+        orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise RefusedBody(MalformedJSON(f"the body is not JSON: {error}")) from None
 
 
 def _trace_id_of(headers: Sequence[tuple[bytes, bytes]]) -> str:
@@ -175,6 +206,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error, RefusedBody):
+            return problem_of(error.reason, request.url.path)
         code, title = STATUS_CODES.get(error.status_code, ("http_error", "Request failed"))
         detail = str(error.detail)
         if error.status_code == 404:
@@ -196,14 +229,7 @@ def install_error_handlers(app: FastAPI) -> None:
 def invalid(errors: Sequence[Mapping[str, Any]], path: str) -> Response:
     """422 for a body or parameter of the wrong shape, with a JSON pointer for each error; 400 for what is no JSON at all."""
     if errors and errors[0]["type"] == "json_invalid":
-        reason = errors[0].get("ctx", {}).get("error", errors[0]["msg"])
-        return problem(
-            status=400,
-            code="malformed_json",
-            title="Malformed JSON",
-            detail=f"the body is not JSON: {reason}",
-            instance=path,
-        )
+        return problem_of(MalformedJSON(f"the body is not JSON: {errors[0].get('ctx', {}).get('error', errors[0]['msg'])}"), path)
     items = [{"pointer": _pointer(e["loc"]), "message": e["msg"], "code": e["type"]} for e in errors]
     detail = "; ".join(f"{item['pointer'] or 'body'}: {item['message']}" for item in items[:5])
     return problem(

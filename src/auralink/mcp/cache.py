@@ -54,7 +54,10 @@ class ResponseCache:
             return None
         generation = self._generations.get(record.id, self._forgotten)
         covered = [record.user_id, record.id, record.credential_version, generation, definition, params["arguments"]]
-        return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SORT_KEYS)).digest()
+        try:
+            return hashlib.sha256(orjson.dumps(covered, option=orjson.OPT_SORT_KEYS)).digest()
+        except TypeError:  # integers beyond 64 bits and deep nesting have no canonical form here; such calls are not cached
+            return None
 
     def get(self, key: bytes | None, server: str) -> dict[str, Any] | None:
         """The kept answer, a copy of its own for each caller."""
