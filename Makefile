@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 MSG = printf '%s\n'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test check format lock bench bench-wiki clean
+.PHONY: help setup run stop test check conformance format lock bench bench-wiki clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ test: $(VENV)/.develop ## Run the tests
 
 check: $(VENV)/.develop ## Lint, types, import direction
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+conformance: $(VENV)/.develop ## Run the official MCP suite against a server directly and through the gateway (needs npm)
+	@exec $(BIN)/python -m conformance
 
 format: $(VENV)/.develop ## Format the code and mend what ruff can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

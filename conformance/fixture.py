@@ -15,15 +15,20 @@ from mcp.server.caching import CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel import Server
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.server.streamable_http import EventCallback, EventId, EventMessage, EventStore, StreamId
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, PromptsListChanged, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ServerMessageMetadata
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from starlette.applications import Starlette
 
 NAME = "conformance-fixture"
 STEP_SECONDS = 0.05
 """The suite asks for pauses of about 50 ms between progress and log notifications."""
+RETRY_MS = 200
 EMPTY_SCHEMA: dict[str, Any] = {"type": "object", "properties": {}}
 
+QUESTION = "question"
 Ctx = ServerRequestContext[Any, Any]
 Params = types.CallToolRequestParams
 ToolResult = types.CallToolResult | types.InputRequiredResult
@@ -72,9 +77,24 @@ def sampling(prompt: str, max_tokens: int) -> types.CreateMessageRequest:
     return types.CreateMessageRequest(params=types.CreateMessageRequestParams(messages=[message], max_tokens=max_tokens))
 
 
-async def ask(ctx: Ctx, request: Any, result_type: Any) -> Any:
-    """Asks a client of the handshake era, on the stream of the request under way."""
-    return await ctx.session.send_request(request, result_type, metadata=ServerMessageMetadata(related_request_id=ctx.request_id))
+class NeedsInput(Exception):
+    """The tool has a question for a client of 2026-07-28, which answers with its next request."""
+
+    def __init__(self, question: Any) -> None:
+        super().__init__()
+        self.question = question
+
+
+async def ask(ctx: Ctx, params: Params, question: Any, result_type: Any) -> Any:
+    """Asks the client: one of the handshake era on the stream of the request under way, any other between two requests."""
+    if ctx.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+        return await ctx.session.send_request(
+            question, result_type, metadata=ServerMessageMetadata(related_request_id=ctx.request_id)
+        )
+    answer = (params.input_responses or {}).get(QUESTION)
+    if not isinstance(answer, result_type):
+        raise NeedsInput(question)
+    return answer
 
 
 async def log(ctx: Ctx, words: str) -> None:
@@ -134,7 +154,7 @@ async def _progress(ctx: Ctx, _params: Params) -> ToolResult:
 
 
 async def _sampling(ctx: Ctx, params: Params) -> ToolResult:
-    answer = await ask(ctx, sampling(str((params.arguments or {})["prompt"]), 100), types.CreateMessageResult)
+    answer = await ask(ctx, params, sampling(str((params.arguments or {})["prompt"]), 100), types.CreateMessageResult)
     return text(f"LLM response: {answer.content.text}")
 
 
@@ -144,18 +164,18 @@ async def _elicitation(ctx: Ctx, params: Params) -> ToolResult:
         username={"type": "string", "description": "User's response"},
         email={"type": "string", "description": "User's email address"},
     )
-    answer = await ask(ctx, question, types.ElicitResult)
+    answer = await ask(ctx, params, question, types.ElicitResult)
     return text(f"User response: action: {answer.action}, content: {answer.content}")
 
 
-async def _elicited(ctx: Ctx, properties: Mapping[str, Any]) -> ToolResult:
+async def _elicited(ctx: Ctx, params: Params, properties: Mapping[str, Any]) -> ToolResult:
     schema = {"type": "object", "properties": properties, "required": []}
     question = types.ElicitRequest(params=types.ElicitRequestFormParams(message="Please fill in", requested_schema=schema))
-    answer = await ask(ctx, question, types.ElicitResult)
+    answer = await ask(ctx, params, question, types.ElicitResult)
     return text(f"Elicitation completed: action={answer.action}, content={answer.content}")
 
 
-async def _defaults(ctx: Ctx, _params: Params) -> ToolResult:
+async def _defaults(ctx: Ctx, params: Params) -> ToolResult:
     properties = {
         "name": {"type": "string", "default": "John Doe"},
         "age": {"type": "integer", "default": 30},
@@ -163,10 +183,10 @@ async def _defaults(ctx: Ctx, _params: Params) -> ToolResult:
         "status": {"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
         "verified": {"type": "boolean", "default": True},
     }
-    return await _elicited(ctx, properties)
+    return await _elicited(ctx, params, properties)
 
 
-async def _enums(ctx: Ctx, _params: Params) -> ToolResult:
+async def _enums(ctx: Ctx, params: Params) -> ToolResult:
     options = ["option1", "option2", "option3"]
     titled = [{"const": f"value{n}", "title": f"{word} Option"} for n, word in enumerate(("First", "Second", "Third"), 1)]
     chosen = [{"const": f"value{n}", "title": f"{word} Choice"} for n, word in enumerate(("First", "Second", "Third"), 1)]
@@ -181,7 +201,7 @@ async def _enums(ctx: Ctx, _params: Params) -> ToolResult:
         "untitledMulti": {"type": "array", "items": {"type": "string", "enum": options}},
         "titledMulti": {"type": "array", "items": {"anyOf": chosen}},
     }
-    return await _elicited(ctx, properties)
+    return await _elicited(ctx, params, properties)
 
 
 async def _reconnection(ctx: Ctx, _params: Params) -> ToolResult:
@@ -373,7 +393,10 @@ class Fixture:
             return text("Announced.")
         if params.name not in TOOLS:
             raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name}")
-        return await TOOLS[params.name][2](ctx, params)
+        try:
+            return await TOOLS[params.name][2](ctx, params)
+        except NeedsInput as needs:
+            return types.InputRequiredResult(input_requests={QUESTION: needs.question})
 
 
 PROMPTS = (
@@ -471,6 +494,34 @@ async def _nothing(_ctx: Ctx, _params: Any) -> types.EmptyResult:
 async def _complete(_ctx: Ctx, params: types.CompleteRequestParams) -> types.CompleteResult:
     words = [word for word in ("paris", "park", "party") if word.startswith(params.argument.value)]
     return types.CompleteResult(completion=types.Completion(values=words, total=len(words), has_more=False))
+
+
+class Events(EventStore):
+    """The events of all streams, in memory, so that a client can take one up again."""
+
+    def __init__(self) -> None:
+        self._events: list[tuple[StreamId, types.JSONRPCMessage | None]] = []
+
+    async def store_event(self, stream_id: StreamId, message: types.JSONRPCMessage | None) -> EventId:
+        """Keeps an event; its id is its number."""
+        self._events.append((stream_id, message))
+        return str(len(self._events))
+
+    async def replay_events_after(self, last_event_id: EventId, send_callback: EventCallback) -> StreamId | None:
+        """Sends what came later on the same stream."""
+        last = int(last_event_id)
+        if not 0 < last <= len(self._events):
+            return None
+        stream_id = self._events[last - 1][0]
+        for number, (stream, message) in enumerate(self._events[last:], last + 1):
+            if stream == stream_id and message is not None:
+                await send_callback(EventMessage(message, str(number)))
+        return stream_id
+
+
+def build_app() -> Starlette:
+    """The fixture over Streamable HTTP, at `/mcp`."""
+    return build_server().streamable_http_app(event_store=Events(), retry_interval=RETRY_MS)
 
 
 def build_server() -> Server[Any]:

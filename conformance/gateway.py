@@ -1,35 +1,21 @@
-"""The gateway under test: the whole service on a port of its own, with the fixture connected for one user."""
+"""The gateway under test: the whole service on a port of its own, with fixtures connected for one user."""
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 
 from conformance.serving import authorized, serving
-from tests.service import API, Service
+from tests.service import Service, connected
 
 USER = "conformance"
-CONNECTION = "fixture"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the suite is pointed at: all of the user's servers, and the fixture alone."""
-
-    all_servers: str
-    one_server: str
 
 
 @contextlib.asynccontextmanager
-async def with_fixture(service: Service, endpoint: str) -> AsyncIterator[Target]:
-    """Connects the fixture and gives addresses that need no Authorization."""
-    await _register(service, {"name": CONNECTION, "transport": "http", "endpoint": endpoint})
-    async with service.client(USER) as client:
-        answer = await client.post(f"{API}/mcp/connect", json={"server_type": CONNECTION, "name": CONNECTION})
-        answer.raise_for_status()
+async def with_fixtures(service: Service, endpoints: Mapping[str, str]) -> AsyncIterator[str]:
+    """Connects servers by name, and gives an address of `/mcp` that needs no Authorization."""
+    async with service.client("operator", role="admin") as admin, service.client(USER) as user:
+        for name, endpoint in endpoints.items():
+            server = {"name": name, "transport": "http", "endpoint": endpoint}
+            (await admin.post("/api/v1/mcp/servers", json=server)).raise_for_status()
+            await connected(user, name)
     async with serving(authorized(service.app.__call__, service.token(USER))) as url:
-        yield Target(f"{url}/mcp", f"{url}/mcp/{CONNECTION}")
-
-
-async def _register(service: Service, server: Mapping[str, str]) -> None:
-    async with service.client("operator", role="admin") as admin:
-        (await admin.post(f"{API}/mcp/servers", json=dict(server))).raise_for_status()
+        yield f"{url}/mcp"

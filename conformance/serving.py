@@ -9,6 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tests.upstreams.sdk import SDKServer, Wire
+
 HOST = "127.0.0.1"
 
 
@@ -31,6 +33,12 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
             server.should_exit = True
             await task
             listener.close()
+
+
+def as_old_as(app: Starlette, revision: str) -> Starlette:
+    """The application as if it knew no later revision than this one of the handshake era."""
+    app.add_middleware(Wire, noted=SDKServer(""), revision=revision)
+    return app
 
 
 def authorized(app: ASGIApp, token: str) -> ASGIApp:

@@ -61,7 +61,7 @@ class SDKServer:
     authorizations: list[str] = field(default_factory=list)
 
 
-class _Wire:
+class Wire:
     """ASGI middleware: notes what comes in, and makes a server as old as `revision` says: it refuses `server/discover` and
     agrees to nothing newer in the handshake."""
 
@@ -116,7 +116,7 @@ async def over_http(
     noted = SDKServer(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp")
     app = build_server(noted.calls).streamable_http_app(json_response=json_response, stateless_http=stateless)
     config = uvicorn.Config(
-        _Wire(app, noted, revision), log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none"
+        Wire(app, noted, revision), log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none"
     )
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]  # the test runner's signals stay its own

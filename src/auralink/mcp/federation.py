@@ -61,7 +61,8 @@ class View:
         connection, slash, own = uri.removeprefix(URI_PREFIX).partition("/")
         if not uri.startswith(URI_PREFIX) or not slash:
             raise ToolNotFound(
-                f"{uri!r} is not a resource here; addresses are {URI_PREFIX}<connection>/<uri>, as resources/list shows"
+                f"{uri!r} is not a resource here; addresses are {URI_PREFIX}<connection>/<uri>, as resources/list shows",
+                extra={"uri": uri},
             )
         return connection, own
 

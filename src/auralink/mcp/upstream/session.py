@@ -124,25 +124,29 @@ class UpstreamSession:
         deadline = time.monotonic() + timeout
         self.transport.unsolicited = self.unsolicited
         self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
-        try:
-            result = await self._request("server/discover", {}, time.monotonic() + timeout / 2)
-        except UpstreamRejected as error:
-            supported = shapes.strings(shapes.mapping(error.data).get("supported"))
-            if (
-                error.rpc_code == UNSUPPORTED_PROTOCOL_VERSION
-                and supported
-                and not set(supported) & set(HANDSHAKE_PROTOCOL_VERSIONS)
-            ):
-                raise
-            await self._initialize(deadline)
-        except (UpstreamBadAnswer, UpstreamTimeout):
+        discovered = await self._discover(timeout / 2)
+        if discovered is None or LATEST_MODERN_VERSION not in shapes.strings(discovered.get("supportedVersions")):
             await self._initialize(deadline)
         else:
-            if LATEST_MODERN_VERSION not in shapes.strings(result.get("supportedVersions")):
-                await self._initialize(deadline)
-            else:
-                self._adopt(result, shapes.mapping(result.get("_meta")).get(SERVER_INFO_META_KEY))
+            self._adopt(discovered, shapes.mapping(discovered.get("_meta")).get(SERVER_INFO_META_KEY))
         self._generation += 1
+
+    async def _discover(self, timeout: float) -> dict[str, Any] | None:
+        """What a server of 2026-07-28 says of itself; None from any other. One that refuses the revision and then names it is
+        asked again."""
+        deadline = time.monotonic() + timeout
+        for again in (True, False):
+            try:
+                return await self._request("server/discover", {}, deadline)
+            except UpstreamRejected as error:
+                supported = shapes.strings(shapes.mapping(error.data).get("supported"))
+                if error.rpc_code != UNSUPPORTED_PROTOCOL_VERSION or set(supported) & set(HANDSHAKE_PROTOCOL_VERSIONS):
+                    return None
+                if supported and not (again and LATEST_MODERN_VERSION in supported):
+                    raise
+            except (UpstreamBadAnswer, UpstreamTimeout):
+                return None
+        return None
 
     async def _initialize(self, deadline: float) -> None:
         self.modern, self.protocol_version = False, ""
