@@ -21,6 +21,7 @@ from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.pool import SessionPool
 from auralink.mcp.upstream.redaction import Redactor
 from auralink.mcp.upstream.session import UpstreamSession
+from auralink.mcp.upstream.sse import SseTransport
 from auralink.mcp.upstream.stdio import StdioTransport
 from auralink.mcp.upstream.transport import Transport
 from auralink.vault.service import Vault
@@ -102,7 +103,7 @@ class Upstreams:
         transport = self._transport(record, credentials, redactor)
         session = UpstreamSession(transport, record.server.name, redactor)
         try:
-            if isinstance(transport, StdioTransport):
+            if isinstance(transport, (StdioTransport, SseTransport)):
                 await transport.start()
             await session.open(min(timeout, self._config.mcp_global.connection_timeout))
         except BaseException:
@@ -122,8 +123,11 @@ class Upstreams:
 
     async def challenge(self, record: ConnectionRecord) -> str | None:
         """The `WWW-Authenticate` with which a server over HTTP refuses a stranger; None if it has none, or lets strangers in."""
-        session = UpstreamSession(self._http_transport(record, dict), record.server.name)
+        transport = self._http_transport(record, dict)
+        session = UpstreamSession(transport, record.server.name)
         try:
+            if isinstance(transport, SseTransport):
+                await transport.start()
             await session.open(self._config.mcp_global.connection_timeout)
         except UpstreamUnauthorized as refusal:
             return refusal.challenge
@@ -168,7 +172,8 @@ class Upstreams:
             token = Secret(refused[AUTHORIZATION].removeprefix(BEARER))
             return await self._access.renew(record, token, deadline)
 
-        return HttpTransport(
+        kind = SseTransport if server.transport == "sse" else HttpTransport
+        return kind(
             client, server.name, server.endpoint, credentials, renew=renew if renews else None, sign=self._sign(server)
         )
 

@@ -91,6 +91,10 @@ class HttpTransport:
         self.unsolicited: OnMessage | None = None
         self._withdrawals: set[asyncio.Task[None]] = set()
 
+    def address_messages_to(self, endpoint: str) -> None:
+        """Sends what follows to another address of the same server."""
+        self._endpoint, self._target = endpoint, _target_uri(endpoint)
+
     async def exchange(
         self, message: Message, *, headers: Mapping[str, str], timeout: float, on_message: OnMessage | None = None
     ) -> Message:

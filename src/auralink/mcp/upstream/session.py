@@ -41,6 +41,7 @@ from auralink.mcp.upstream.conversation import Conversation
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
 from auralink.mcp.upstream.listening import Listening
 from auralink.mcp.upstream.redaction import NOTHING_TO_HIDE, Redactor
+from auralink.mcp.upstream.sse import SseTransport
 from auralink.mcp.upstream.transport import Message, OnMessage, Transport
 
 CLIENT_INFO = {"name": "auralink", "version": __version__}
@@ -124,7 +125,7 @@ class UpstreamSession:
         deadline = time.monotonic() + timeout
         self.transport.unsolicited = self.unsolicited
         self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
-        discovered = await self._discover(timeout / 2)
+        discovered = None if isinstance(self.transport, SseTransport) else await self._discover(timeout / 2)
         if discovered is None or LATEST_MODERN_VERSION not in shapes.strings(discovered.get("supportedVersions")):
             await self._initialize(deadline)
         else:
