@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY
@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from auralink.auth.dependencies import bearer_token
 from auralink.auth.errors import Unauthenticated
+from auralink.auth.metadata import WELL_KNOWN, base_of
 from auralink.auth.principal import Principal
 from auralink.auth.tokens import TokenVerifier
 from auralink.core.errors import AuralinkError, Forbidden
@@ -30,7 +31,6 @@ from auralink.mcp.federation import View
 BODY_SECONDS = 10.0
 """How long a client may take to send its body."""
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 
 class HostRefused(Forbidden):
@@ -66,7 +66,7 @@ class McpEndpoint:
             principal = await self._verifier.verify(bearer_token(http.headers))
             await self._dispatch(http, receive, send, principal, _view_of(http))
         except Unauthenticated as error:
-            metadata = f"{_origin(http)}{METADATA_PATH}{scope['path']}"
+            metadata = f"{base_of(http)}{WELL_KNOWN}{quote(scope['path'])}"
             error.headers["WWW-Authenticate"] += f', resource_metadata="{metadata}"'
             await problem_of(error, scope["path"])(scope, receive, send)
         except AuralinkError as error:
@@ -160,7 +160,3 @@ def _view_of(http: HttpRequest) -> View:
 
 def _host_name(host: str) -> str:
     return urlsplit(f"//{host}").hostname or ""
-
-
-def _origin(http: HttpRequest) -> str:
-    return f"{http.url.scheme}://{http.headers.get('host', '')}"
