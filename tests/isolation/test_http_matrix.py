@@ -7,34 +7,61 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
+import psycopg
 import pytest
 import pytest_asyncio
+from psycopg import sql
 
 from auralink.app import build_app
 from auralink.bootstrap import Foundation
 from auralink.core.settings import Settings
 from auralink.mcp.config import MCPConfig
 from auralink.vault.crypto import KeyRing, generate_master_key
-from tests.conftest import Server
-from tests.isolation.support import cloned_database
+from tests.conftest import Server, TestDatabase
+from tests.isolation.support import cloned_database, tables
 from tests.service import API, JWT_SECRET, Service, connected, running_service, unique
 
 pytestmark = [pytest.mark.promise("P-RLS"), pytest.mark.asyncio(loop_scope="module")]
 
-OPEN_TO_ALL = {"/health", "/health/live", "/health/ready", "/metrics"}
+OPEN_TO_ALL = {
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/oauth/callback",  # a browser comes back with a signed state
+    "/.well-known/http-message-signatures-directory",
+}
 SHARED_IDS = {"server_id"}
 """Ids of what belongs to no user: changing it needs an admin."""
+FOREIGN_IDS = {"client_id", "project_id"}
+"""Names of things elsewhere, not of rows of ours."""
+TABLE_OF_ID = {
+    "connection_id": "user_mcp_connections",
+    "signing_key_id": "signing_keys",
+    "approval_id": "approvals",
+    "pin_id": "tool_pins",
+}
+"""Where the rows are that the ids name; a row of another user is made in each."""
+ACTS_ON_NO_ROW = {
+    f"POST {API}/mcp/connect",
+    f"POST {API}/mcp/servers",
+    f"POST {API}/mcp/tools/{{name}}/call",  # by the connection's name, see below
+    f"POST {API}/signing-keys",
+}
+PARAMETERS = {"operation": "search"}
+"""Values for parameters that are not ids."""
 BODIES: Mapping[str, Any] = {
     "credentials": {"token": "something"},
     "endpoint": "https://mcp.example/",
     "transport": "http",
     "server_type": "deepwiki",
-    "thoughts": [],
 }
 """Values for fields for which a value of the right type alone does not do."""
+WHOLE_BODIES: Mapping[str, Any] = {f"{API}/mcp/memory/{{operation}}": {"connection_id": "", "query": "something"}}
+"""Bodies whose fields the document does not tell."""
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -54,7 +81,7 @@ class Route:
     @property
     def ids(self) -> set[str]:
         """The ids that the route takes, in its path or its body."""
-        return {name for name in (*self.parameters, *(self.body or {})) if name.endswith("_id")}
+        return {name for name in (*self.parameters, *(self.body or {})) if name.endswith("_id")} - FOREIGN_IDS
 
 
 def routes(document: Mapping[str, Any]) -> Iterator[Route]:
@@ -63,7 +90,8 @@ def routes(document: Mapping[str, Any]) -> Iterator[Route]:
             if operation := operations.get(method):
                 parameters = tuple(p["name"] for p in operation.get("parameters", ()) if p["in"] == "path")
                 content = operation.get("requestBody", {}).get("content", {}).get("application/json")
-                yield Route(method, path, parameters, content and example(document, content["schema"]))
+                body = WHOLE_BODIES.get(path) or (content and example(document, content["schema"]))
+                yield Route(method, path, parameters, body)
 
 
 def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = "") -> Any:
@@ -104,13 +132,24 @@ LISTS = [route for route in ROUTES if route.method == "get" and not route.parame
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Two users of one service. The first has a connection and has used it; its ids are `marks`."""
+    """Two users of one service. The other has a connection, has used it, and has a row in every table that ids name."""
 
     service: Service
     ours: httpx2.AsyncClient
     theirs: httpx2.AsyncClient
-    connection_id: str
-    marks: tuple[str, ...]
+    ids: Mapping[str, str]
+    """Their ids, by the name of the parameter."""
+    connection: str
+    log_id: str
+
+    @property
+    def connection_id(self) -> str:
+        return self.ids["connection_id"]
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What may appear in no answer to us."""
+        return (*self.ids.values(), self.connection, self.log_id)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -127,11 +166,33 @@ async def neighbours(postgres: Server, tmp_path_factory: pytest.TempPathFactory)
             connection_id = await connected(theirs, name=name)
             call = await theirs.post(f"{API}/mcp/tools/{name}__read_wiki_structure/call", json={"arguments": {"repoName": "x/y"}})
             assert call.status_code == 200, call.text
-            yield Neighbours(service, ours, theirs, connection_id, (connection_id, name, call.json()["log_id"]))
+            ids = rows_of(call_owner(database, call.json()["log_id"]), database)
+            yield Neighbours(service, ours, theirs, {**ids, "connection_id": connection_id}, name, call.json()["log_id"])
+
+
+def call_owner(database: TestDatabase, log_id: str) -> UUID:
+    with psycopg.connect(database.superuser.reveal()) as session:
+        row = session.execute("SELECT user_id FROM auralink.mcp_operation_logs WHERE id = %s", [log_id]).fetchone()
+    assert row is not None
+    return UUID(str(row[0]))
+
+
+def rows_of(user_id: UUID, database: TestDatabase) -> dict[str, str]:
+    """A row of the user in each table that ids name."""
+    ids = {}
+    with psycopg.connect(database.superuser.reveal(), autocommit=True) as session:
+        session.execute("SET session_replication_role = replica")
+        named = {table.name: table for table in tables(session)}
+        for name, table in TABLE_OF_ID.items():
+            row = session.execute(named[table].insert(session, user_id) + sql.SQL(" RETURNING id")).fetchone()
+            assert row is not None
+            ids[name] = str(row[0])
+    return ids
 
 
 async def send(client: httpx2.AsyncClient, route: Route, ids: Mapping[str, str]) -> httpx2.Response:
-    parameters = {name: ids.get(name, f"{ids['connection']}__read_wiki_structure") for name in route.parameters}
+    values = {"name": f"{ids['connection']}__read_wiki_structure", **PARAMETERS, **ids}
+    parameters = {name: values[name] for name in route.parameters}
     body = None if route.body is None else {**route.body, **{name: ids[name] for name in route.ids if name in route.body}}
     return await client.request(route.method.upper(), route.path.format(**parameters), json=body)
 
@@ -141,29 +202,38 @@ async def test_the_document_has_the_routes_of_users() -> None:
     assert len(ROUTES) > 20
 
 
+async def test_every_route_that_changes_something_says_what_it_acts_on() -> None:
+    unknown = [str(r) for r in ROUTES if r.method != "get" and not r.ids and str(r) not in ACTS_ON_NO_ROW]
+    assert unknown == [], "give it an example in WHOLE_BODIES, or say in ACTS_ON_NO_ROW that it touches no row by its id"
+
+
 @pytest.mark.parametrize("route", OF_USERS, ids=str)
 async def test_another_users_id_is_not_found(neighbours: Neighbours, route: Route) -> None:
-    unexplained = route.ids - SHARED_IDS - {"connection_id"}
-    assert not unexplained, f"say in this test whose id {unexplained} of {route} is, and make one of another user's"
-    ids = {"connection_id": neighbours.connection_id, "connection": neighbours.marks[1]}
-    answer = await send(neighbours.ours, route, ids)
-    assert (answer.status_code, answer.json()["code"]) == (404, "connection_not_found"), answer.text
-    nothing = await send(neighbours.ours, route, {**ids, "connection_id": (missing := str(uuid4()))})
-    assert nothing.status_code == 404
-    same = answer.json()["message"].replace(neighbours.connection_id, missing)
-    assert same == nothing.json()["message"], "an answer tells another user's object from none"
+    unexplained = route.ids - SHARED_IDS - TABLE_OF_ID.keys()
+    assert not unexplained, f"say in TABLE_OF_ID whose id {unexplained} of {route} is"
+    theirs = {**neighbours.ids, "connection": neighbours.connection}
+    answer = await send(neighbours.ours, route, theirs)
+    assert answer.status_code == 404, answer.text
+    missing = {name: str(uuid4()) for name in neighbours.ids}
+    nothing = await send(neighbours.ours, route, {**theirs, **missing})
+    message = answer.json()["message"]
+    for name in route.ids:
+        message = message.replace(neighbours.ids[name], missing[name])
+    assert (nothing.status_code, nothing.json()["code"], nothing.json()["message"]) == (404, answer.json()["code"], message), (
+        "an answer tells another user's object from none"
+    )
 
 
 async def test_another_users_tool_is_not_found(neighbours: Neighbours) -> None:
     answer = await neighbours.ours.post(
-        f"{API}/mcp/tools/{neighbours.marks[1]}__read_wiki_structure/call", json={"arguments": {}}
+        f"{API}/mcp/tools/{neighbours.connection}__read_wiki_structure/call", json={"arguments": {}}
     )
     assert (answer.status_code, answer.json()["code"]) == (404, "connection_not_found")
 
 
 async def test_after_all_that_the_other_users_connection_is_untouched(neighbours: Neighbours) -> None:
     view = (await neighbours.theirs.get(f"{API}/mcp/connections/{neighbours.connection_id}")).json()
-    assert (view["name"], view["status"], view["has_credentials"]) == (neighbours.marks[1], "active", False)
+    assert (view["name"], view["status"], view["has_credentials"]) == (neighbours.connection, "active", False)
 
 
 @pytest.mark.parametrize("route", LISTS, ids=str)
@@ -206,8 +276,8 @@ async def test_nobody_gets_in(neighbours: Neighbours, route: Route, credential: 
 async def test_an_admin_reads_everybodys_log_and_a_user_never_does(neighbours: Neighbours) -> None:
     async with neighbours.service.client(unique("admin"), role="admin") as admin:
         everybodys = (await admin.get(f"{API}/audit")).text
-    assert neighbours.marks[2] in everybodys
-    assert neighbours.marks[2] not in (await neighbours.ours.get(f"{API}/audit?server=deepwiki")).text
+    assert neighbours.log_id in everybodys
+    assert neighbours.log_id not in (await neighbours.ours.get(f"{API}/audit?server=deepwiki")).text
 
 
 async def test_another_users_cursor_opens_nothing(neighbours: Neighbours) -> None:

@@ -72,6 +72,7 @@ CREATE TABLE auralink.user_mcp_connections (
     last_error            text,
     created_at            timestamptz NOT NULL DEFAULT now(),
     updated_at            timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (user_id, id),                                               -- for foreign keys, which see past row level security
     CHECK ((server_id IS NULL) = (endpoint IS NOT NULL))
 );
 CREATE UNIQUE INDEX user_mcp_connections_name ON auralink.user_mcp_connections (user_id, name) WHERE status <> 'disconnected';

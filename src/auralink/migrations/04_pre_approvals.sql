@@ -23,7 +23,7 @@ GRANT SELECT, INSERT, UPDATE ON auralink.approvals TO auralink_service;
 CREATE TABLE auralink.tool_pins (
     id              uuid PRIMARY KEY,
     user_id         uuid NOT NULL,
-    connection_id   uuid NOT NULL REFERENCES auralink.user_mcp_connections (id) ON DELETE CASCADE,
+    connection_id   uuid NOT NULL,
     tool            text NOT NULL,
     status          text NOT NULL CHECK (status IN ('approved', 'quarantined')),
     definition      jsonb NOT NULL,        -- what was approved; of a tool that never was, what it is
@@ -33,7 +33,8 @@ CREATE TABLE auralink.tool_pins (
     flags           jsonb NOT NULL DEFAULT '[]',
     created_at      timestamptz NOT NULL DEFAULT now(),
     updated_at      timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (connection_id, tool)
+    UNIQUE (connection_id, tool),
+    FOREIGN KEY (user_id, connection_id) REFERENCES auralink.user_mcp_connections (user_id, id) ON DELETE CASCADE
 );
 CREATE INDEX tool_pins_quarantined ON auralink.tool_pins (user_id, updated_at) WHERE status = 'quarantined';
 CALL auralink.protect_tenant_table('auralink.tool_pins');
