@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Request
 
 from auralink.auth.dependencies import Authenticated
+from auralink.auth.signed import Signed
 from auralink.core.paging import Limit, decode_cursor
 from auralink.journal.approvals import Approvals
 from auralink.journal.schemas import ApprovalPage, ApprovalView, Decision
@@ -40,6 +41,6 @@ async def get_approval(approval_id: UUID, principal: Authenticated, approvals: S
 
 
 @router.post("/{approval_id}")
-async def decide(approval_id: UUID, body: Decision, principal: Authenticated, approvals: Service) -> ApprovalView:
-    """Approves or denies. An approved call may be made once, within 15 minutes."""
+async def decide(approval_id: UUID, body: Decision, principal: Signed, approvals: Service) -> ApprovalView:
+    """Approves or denies. An approved call may be made once, within 15 minutes. Signed, if you have registered a key."""
     return await approvals.decide(principal, approval_id, body)
