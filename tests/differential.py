@@ -7,7 +7,6 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
-
 from mcp import Client
 
 EXAMPLES = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "40"))

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from mcp import StdioServerParameters
 
 PROJECT = Path(__file__).parent / "node"

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from tests.conftest import MakePrincipal
-from tests.differential import Step, answer, bare_schema, play
-from tests.node import reference_server
+from mcp import Client
 
 from auralink.auth.principal import acting_as
 from auralink.core.db import Database
 from auralink.servers.memory.server import build_server
 from auralink.servers.memory.service import Memory
-from mcp import Client
+from tests.conftest import MakePrincipal
+from tests.differential import Step, answer, bare_schema, play
+from tests.node import reference_server
 
 pytestmark = pytest.mark.needs_node
 
@@ -52,7 +52,7 @@ entities = st.lists(
 relations = st.lists(
     st.fixed_dictionaries({"from": names, "to": names, "relationType": st.sampled_from(["knows", "likes"])}),
     max_size=4,
-    unique_by=lambda relation: tuple(relation.values()),
+    unique_by=lambda relation: (relation["from"], relation["to"], relation["relationType"]),
 )
 queries = st.one_of(st.sampled_from(QUERIES), texts, names)
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import orjson
 import pytest
+from mcp import Client
 
 from auralink.auth.principal import Principal, acting_as
 from auralink.core.db import Database
@@ -14,7 +15,6 @@ from auralink.servers.memory import hosted, jsonl
 from auralink.servers.memory.errors import UnreadableLine
 from auralink.servers.memory.server import GRAPH_URI, build_server
 from auralink.servers.memory.service import Memory
-from mcp import Client
 
 ANNA = {"name": "Anna", "entityType": "person", "observations": ["likes coffee"]}
 

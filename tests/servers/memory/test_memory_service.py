@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from uuid import uuid4
 
 import pytest
-from tests.conftest import MakePrincipal
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
 from auralink.servers.memory.errors import EmbeddingFailed, EntityNotFound
 from auralink.servers.memory.schemas import Addition, GivenEntity, GivenRelation
 from auralink.servers.memory.service import MAX_FOUND, Memory, merge_rankings
+from tests.conftest import MakePrincipal
 
 
 @pytest.fixture
