@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/v1", tags=["audit"])
 Days = Annotated[int, Query(ge=1, le=366)]
 
 
-def _filter(
+async def _filter(
     server: str | None = None, tool: str | None = None, outcome: str | None = None, since: datetime | None = None
 ) -> store.LogFilter:
     return store.LogFilter(server, tool, outcome, since)

@@ -16,7 +16,7 @@ router = APIRouter(tags=["signing"])
 DIRECTORY_TYPE = "application/http-message-signatures-directory+json"
 
 
-def _keys(request: Request) -> SigningKeys:
+async def _keys(request: Request) -> SigningKeys:
     keys: SigningKeys = request.app.state.signing_keys
     return keys
 

@@ -6,12 +6,13 @@ Errors are rendered here and nowhere else.
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,8 @@ from auralink.core.errors import AuralinkError
 from auralink.core.logging import trace_id
 
 log = structlog.get_logger(__name__)
+
+Body = TypeVar("Body", bound=BaseModel)
 
 TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 """W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header."""
@@ -168,6 +171,31 @@ class RequestContext:
 
     def _too_large(self) -> RefusedBody:
         return RefusedBody(BodyTooLarge(f"the request body is larger than {self.max_body_bytes} bytes (MAX_BODY_BYTES)"))
+
+
+async def body_of(request: Request, model: type[Body]) -> Body:
+    """The request's JSON body, with the errors that FastAPI would give. For routes whose every microsecond counts: FastAPI's own
+    way from a request to parameters costs more than a whole call to a server.
+
+    Raises:
+        RequestValidationError: the body is not JSON, or not of the model.
+    """
+    raw = await request.body()
+    if b"json" not in _header(request.scope, b"content-type"):
+        message = "the body must be a JSON object, sent as application/json"
+        raise RequestValidationError([{"type": "model_attributes_type", "loc": ("body",), "msg": message, "input": None}])
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise RequestValidationError([{**detail, "loc": ("body", *detail["loc"])} for detail in details]) from None
+
+
+def documented_body(model: type[BaseModel], *path_parameters: str) -> dict[str, Any]:
+    """What the OpenAPI document says of a route that reads its request itself (`openapi_extra`)."""
+    parameters = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in path_parameters]
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"parameters": parameters, "requestBody": {"content": content, "required": True}, "security": [{"HTTPBearer": []}]}
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

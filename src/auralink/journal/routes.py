@@ -14,7 +14,7 @@ from auralink.journal.schemas import ApprovalPage, ApprovalView, Decision
 router = APIRouter(prefix="/api/v1/approvals", tags=["approvals"])
 
 
-def _approvals(request: Request) -> Approvals:
+async def _approvals(request: Request) -> Approvals:
     approvals: Approvals = request.app.state.approvals
     return approvals
 

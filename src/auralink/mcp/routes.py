@@ -1,4 +1,8 @@
-"""HTTP of connections, the registry and tools. What happens is in `connections.py`, `registry.py` and `service.py`."""
+"""HTTP of connections, the registry and tools. What happens is in `connections.py`, `registry.py` and `service.py`.
+
+Calling a tool stands first and reads its request itself: it is called a thousand times as often as the rest, and FastAPI tries
+routes in turn.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
@@ -7,10 +11,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel
 
-from auralink.auth.dependencies import Admin, Authenticated
+from auralink.auth.dependencies import Admin, Authenticated, current
 from auralink.auth.principal import Principal
 from auralink.auth.signed import Signed
-from auralink.core.http import JSONBytes
+from auralink.core.http import JSONBytes, body_of, documented_body
 from auralink.core.idempotency import idempotently
 from auralink.core.paging import Limit, decode_cursor
 from auralink.mcp.components import MCP
@@ -37,7 +41,7 @@ router = APIRouter(prefix="/api/v1/mcp", tags=["mcp"])
 SOURCE = "rest"
 
 
-def _mcp(request: Request) -> MCP:
+async def _mcp(request: Request) -> MCP:
     mcp: MCP = request.app.state.mcp
     return mcp
 
@@ -55,6 +59,19 @@ async def once(
         return JSONBytes(body.model_dump(mode="json") if isinstance(body, BaseModel) else body, status_code=status)
 
     return await idempotently(request.app.state.db, principal, request, answer)
+
+
+@router.post("/tools/{name}/call", response_model=ToolCallResponse, openapi_extra=documented_body(CallBody, "name"))
+async def call_tool(request: Request) -> Response:
+    """Calls a tool by its name in the list, `<connection>__<tool>`. A tool that reports an error answers 200 with `isError`."""
+    principal = await current(request)
+    body, mcp = await body_of(request, CallBody), await _mcp(request)
+
+    async def call() -> dict[str, Any]:
+        answer = await mcp.gateway.call_public_name(principal, request.path_params["name"], body.arguments, source=SOURCE)
+        return {"result": answer.result, **answer.facts}
+
+    return await once(request, principal, call)
 
 
 @router.post("/connect", status_code=201, response_model=ConnectResponse)
@@ -147,14 +164,3 @@ async def list_pins(principal: Authenticated, mcp: Components, limit: Limit = 50
 async def approve_pin(pin_id: UUID, principal: Authenticated, mcp: Components) -> PinView:
     """Takes a quarantined tool as its server describes it now."""
     return await mcp.pins.approve(principal, pin_id)
-
-
-@router.post("/tools/{name}/call", response_model=ToolCallResponse)
-async def call_tool(name: str, body: CallBody, request: Request, principal: Authenticated, mcp: Components) -> Response:
-    """Calls a tool by its name in the list, `<connection>__<tool>`. A tool that reports an error answers 200 with `isError`."""
-
-    async def call() -> dict[str, Any]:
-        answer = await mcp.gateway.call_public_name(principal, name, body.arguments, source=SOURCE)
-        return {"result": answer.result, **answer.facts}
-
-    return await once(request, principal, call)
