@@ -55,9 +55,8 @@ class McpEndpoint:
         """`key` signs session ids and request states; `allowed_hosts` are the names that `Host` may have (None: any)."""
         self._verifier = verifier
         self._allowed_hosts = None if allowed_hosts is None else frozenset(allowed_hosts)
-        signer = Signer(key)
-        self._modern = ModernEra(methods, signer, hearings)
-        self._legacy = LegacyEra(methods, signer, hearings)
+        self._modern = ModernEra(methods, Signer(key, "request state"), hearings)
+        self._legacy = LegacyEra(methods, Signer(key, "session"), hearings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         http = HttpRequest(scope, receive)

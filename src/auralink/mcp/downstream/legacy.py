@@ -264,7 +264,11 @@ class LegacyEra:
             waiting.set_result(body)
             await reply.accepted()
             return
-        error = {"code": INVALID_REQUEST, "message": "nothing waits for this response here; if a call hangs, make it again"}
+        error = {
+            "code": INVALID_REQUEST,
+            "message": "nothing waits for this response here (the call ended, or another process holds it); make the call again",
+            "data": {"code": "call_not_waiting", "retry": True},
+        }
         await reply.finish({"jsonrpc": "2.0", "id": body.get("id"), "error": error}, 404)
 
 

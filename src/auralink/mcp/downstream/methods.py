@@ -11,7 +11,7 @@ from auralink import __version__
 from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
 from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
-from auralink.mcp.federation import Federation, Listing, View
+from auralink.mcp.federation import URI_PREFIX, Federation, Listing, View
 from auralink.mcp.peer import LOG_LEVELS, Peer
 from auralink.mcp.service import Gateway
 from auralink.mcp.upstream import shapes
@@ -31,6 +31,7 @@ INSTRUCTIONS = (
     "All MCP servers that you have connected, as one. Tools and prompts are named <connection>__<name>, resources "
     "auralink://<connection>/<uri>. A list's _meta says which servers are missing and why."
 )
+RESOURCE_LINK = "resource_link"
 PARAM_HEADER = MCP_PARAM_HEADER_PREFIX.lower()
 DEGRADED_META = "auralink/degraded"
 KIND_OF_METHOD: Mapping[str, Kind] = {method: kind for kind, method in LIST_METHODS.items()}
@@ -68,7 +69,7 @@ class Methods:
             "ping": _pong,
             "tools/call": self._call_tool,
             "prompts/get": self._get_prompt,
-            "resources/read": self._with_resource,
+            "resources/read": self._read_resource,
             "resources/subscribe": self._subscription,
             "resources/unsubscribe": self._subscription,
             "completion/complete": self._complete,
@@ -122,7 +123,10 @@ class Methods:
             )
         except AuralinkError as error:
             return tool_result_of(error)
-        return answer.result
+        content = answer.result.get("content") or ()
+        if request.view.connection or not any(block.get("type") == RESOURCE_LINK for block in content):
+            return answer.result
+        return {**answer.result, "content": [_with_public_uri(connection, block) for block in content]}
 
     async def _check_repeated(
         self, principal: Principal, connection: str, tool: str, arguments: Result, headers: Mapping[str, str]
@@ -152,9 +156,13 @@ class Methods:
         own = await self._own_prompt(request, connection, own)
         return await self._relay(request, connection, {**request.params, "name": own})
 
-    async def _with_resource(self, request: Request) -> Result:
+    async def _read_resource(self, request: Request) -> Result:
         connection, uri = request.view.route_uri(request.text("uri"))
-        return await self._relay(request, connection, {**request.params, "uri": uri})
+        result = await self._relay(request, connection, {**request.params, "uri": uri})
+        contents = result.get("contents")
+        if request.view.connection or not isinstance(contents, list):
+            return result
+        return {**result, "contents": [_with_public_uri(connection, part) for part in contents]}
 
     async def _complete(self, request: Request) -> Result:
         reference = request.params.get("ref")
@@ -194,6 +202,13 @@ class Methods:
 
 async def _pong(_request: Request) -> Result:
     return {}
+
+
+def _with_public_uri(connection: str, item: Any) -> Any:
+    """A resource's content, or a link to it, under the address at which it can be read here."""
+    if not isinstance(item, dict) or not isinstance(item.get("uri"), str) or item.get("type", RESOURCE_LINK) != RESOURCE_LINK:
+        return item
+    return {**item, "uri": f"{URI_PREFIX}{connection}/{item['uri']}"}
 
 
 def _degraded(listing: Listing) -> list[Result]:

@@ -130,7 +130,9 @@ class ModernEra:
         found = self._dialogues.take(principal.user_id, state["call"])
         if found is None:
             raise RpcError(
-                INTERNAL_ERROR, "the call no longer waits in this process (it ended, or another process holds it); make it again"
+                INTERNAL_ERROR,
+                "the call no longer waits in this process (it ended, or another process holds it); make it again",
+                data={"code": "call_not_waiting", "retry": True},
             )
         found[1].answer(params.get("inputResponses") or {})
         return found
