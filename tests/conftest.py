@@ -7,6 +7,7 @@ a server of the operator's. A template database is migrated once; each test that
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -82,12 +83,20 @@ def postgres() -> Iterator[Server]:
         return
     data_dir = Path(tempfile.mkdtemp(prefix="auralink-test-"))
     try:
-        cluster = embedded.start(data_dir)
-        superuser = cluster.dsn("superuser", database="postgres")
+        cluster = embedded.start(data_dir, tcp_port=free_port())
+        superuser = cluster.dsn("superuser", database="postgres", tcp=True)
         yield _with_template(superuser, cluster.passwords, TEMPLATE)
     finally:
         embedded.stop(data_dir)
         shutil.rmtree(data_dir, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nothing listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def _external(superuser: Secret) -> Server:

@@ -47,10 +47,10 @@ log = structlog.get_logger(__name__)
 
 HOUSEKEEPING_SECONDS = 3600
 ROUTERS = (
+    mcp_routes.router,
     health.router,
     audit_routes.router,
     approval_routes.router,
-    mcp_routes.router,
     oauth_routes.router,
     signing_routes.router,
     metadata.router,
@@ -79,8 +79,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
         audit=audit,
         approvals=approvals,
         config=config,
-        built_in=built_in.servers,
-        scopes=built_in.scopes,
+        built_in=built_in.in_process,
         limits=limits,
         signer=signer,
         public_url=public_url(settings) or f"http://127.0.0.1:{settings.auralink_port}",
@@ -122,13 +121,14 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
 
 
 def _add_mcp_endpoint(app: FastAPI, mcp: MCP, verifier: TokenVerifier, settings: Settings, foundation: Foundation) -> None:
-    """`/mcp` for all of a user's servers and `/mcp/<connection>` for one, as plain ASGI."""
+    """`/mcp` for all of a user's servers and `/mcp/<connection>` for one, as plain ASGI, before the routers, which are tried in
+    turn and slowly."""
     methods = Methods(mcp.gateway, mcp.federation, mcp.watches)
     hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     hosts = allowed_hosts(settings)
     endpoint = McpEndpoint(verifier, methods, hearings, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
-    app.router.routes.append(Route("/mcp", endpoint, include_in_schema=False))
-    app.router.routes.append(Route("/mcp/{connection}", endpoint, include_in_schema=False))
+    doors = [Route(path, endpoint, include_in_schema=False) for path in ("/mcp", "/mcp/{connection}")]
+    app.router.routes[:0] = doors
 
 
 def public_url(settings: Settings) -> str | None:

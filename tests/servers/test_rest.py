@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
 from auralink.vault.crypto import KeyRing
@@ -42,19 +44,31 @@ async def test_solve_says_that_no_model_is_configured(dsn: Secret, tmp_path: Pat
             assert (answer.status_code, answer.json()["code"]) == (503, "model_not_configured")
 
 
-async def test_a_database_is_read_and_its_credential_stays_sealed(
+async def test_a_connection_without_an_address_names_no_database(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:
+    async with running_service(dsn, tmp_path, ring, config=CONFIG) as service:
+        async with service.client(unique()) as client:
+            bare = await connected(client, "supabase")
+            answer = await client.post(f"{API}/mcp/supabase/query", json={"connection_id": bare, "query": "SELECT 1"})
+            assert (answer.status_code, answer.json()["code"]) == (422, "no_database")
+
+
+async def test_a_database_is_asked_when_it_is_connected_and_read_afterwards(
     test_database: TestDatabase, tmp_path: Path, ring: KeyRing
 ) -> None:
+    parts = conninfo_to_dict(test_database.superuser.reveal())
+    address = (
+        f"postgresql://{parts['user']}:{parts.get('password') or 'trust'}@{parts['host']}:{parts['port']}/{test_database.name}"
+    )
     async with running_service(test_database.service, tmp_path, ring, config=CONFIG, allowed_networks="127.0.0.0/8") as service:
         async with service.client(unique()) as client:
-            refused = await client.post(
-                f"{API}/mcp/connect", json={"server_type": "supabase", "credentials": {"dsn": "postgresql:///x?host=/tmp"}}
-            )
-            without = await connected(client, "supabase", name="bare")
-            answer = await client.post(f"{API}/mcp/supabase/query", json={"connection_id": without, "query": "SELECT 1"})
-            assert answer.status_code in (422, 400), answer.text
-            assert "dsn" in answer.json()["message"]
-            assert "/tmp" not in refused.text or refused.status_code >= 400
+            made = await client.post(f"{API}/mcp/connect", json={"server_type": "supabase", "credentials": {"dsn": address}})
+            assert made.status_code == 201, made.text
+            assert any("superuser" in warning for warning in made.json()["warnings"])
+            where = {"connection_id": made.json()["connection_id"]}
+            rows = await client.post(f"{API}/mcp/supabase/query", json={**where, "query": "SELECT 1 AS one"})
+            assert rows.json()["rows"] == [{"one": 1}]
+            wrong = {"server_type": "supabase", "credentials": {"dsn": address.replace(test_database.name, "nowhere")}}
+            assert (await client.post(f"{API}/mcp/connect", json=wrong)).json()["code"] == "user_database_unreachable"
 
 
 async def test_the_toolbox_calculates(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:

@@ -1,9 +1,6 @@
 """The parts of the MCP domain, built and opened together. `app.py` and the tests make one of these."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-from mcp.server.mcpserver import MCPServer
 
 from auralink.audit.group_commit import GroupCommit
 from auralink.auth.signing import RequestSigner
@@ -26,7 +23,7 @@ from auralink.mcp.policy import Policy
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.service import Gateway
-from auralink.mcp.upstream.in_process import InProcessServers, Scope
+from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstreams import Upstreams
 from auralink.mcp.watches import Watches
 from auralink.vault.service import Vault
@@ -74,8 +71,7 @@ def build_mcp(
     audit: GroupCommit,
     approvals: Approvals,
     config: MCPConfig,
-    built_in: Mapping[str, MCPServer],
-    scopes: Mapping[str, Scope],
+    built_in: InProcessServers,
     limits: RateLimiter,
     signer: RequestSigner,
     public_url: str,
@@ -87,9 +83,7 @@ def build_mcp(
     oauth_http = OAuthHttp(guard)
     access = AccessTokens(db, vault, oauth_http)
     authorizations = Authorizations(db, vault, oauth_http, site=Site(public_url), key=state_key)
-    upstreams = Upstreams(
-        config, guard, vault, InProcessServers(built_in, scopes), announcer.announced, access=access, signer=signer
-    )
+    upstreams = Upstreams(config, guard, vault, built_in, announcer.announced, access=access, signer=signer)
     pins = Pins(db)
     registry = Registry(db, guard)
     connections = Connections(

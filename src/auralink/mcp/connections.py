@@ -109,6 +109,7 @@ class Connections:
                     return await self._await_authorization(principal, record, secret, refusal)
                 try:
                     tools = await session.list_tools(time.monotonic() + server.timeout)
+                    warnings = await self._upstreams.inspect(record, secret)
                     sealed = await self._seal(principal, record.id, secret)
                     await self._store(principal, record, "active", _description(session, tools), sealed)
                     await self._pins.quarantined(principal, record, tools)
@@ -123,6 +124,7 @@ class Connections:
             capabilities=_capabilities(tools),
             protocol_version=session.protocol_version,
             served_by=record.server.served_by,
+            warnings=warnings,
         )
 
     async def _open(self, record: ConnectionRecord, secret: Secret | None) -> tuple[UpstreamSession, ConnectionRecord]:

@@ -111,6 +111,10 @@ class Upstreams:
             raise
         return session
 
+    async def inspect(self, record: ConnectionRecord, credentials: Secret | None) -> list[str]:
+        """Warnings about what the credentials of a connection to a built-in server open. Raises what keeps it from answering."""
+        return await self._built_in.inspect(record, credentials) if record.server.transport == "in_process" else []
+
     def twin(self, record: ConnectionRecord) -> ConnectionRecord | None:
         """The same connection on the built-in server of that type; None where falling back to it is not allowed (P-FALLBACK)."""
         server = record.server
@@ -173,9 +177,7 @@ class Upstreams:
             return await self._access.renew(record, token, deadline)
 
         kind = SseTransport if server.transport == "sse" else HttpTransport
-        return kind(
-            client, server.name, server.endpoint, credentials, renew=renew if renews else None, sign=self._sign(server)
-        )
+        return kind(client, server.name, server.endpoint, credentials, renew=renew if renews else None, sign=self._sign(server))
 
     def _sign(self, server: Server) -> Sign:
         configured = self._config.mcp_servers.get(server.name) if server.id is not None else None

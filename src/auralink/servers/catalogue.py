@@ -11,7 +11,7 @@ from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.core.secret import Secret
 from auralink.mcp.schemas import ConnectionRecord
-from auralink.mcp.upstream.in_process import Scope
+from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.servers.database.access import Access, acting_on, trusting
 from auralink.servers.database.server import build_server as build_database
 from auralink.servers.database.service import Databases
@@ -27,10 +27,10 @@ from auralink.servers.toolbox.server import build_server as build_toolbox
 
 @dataclass(frozen=True)
 class BuiltIn:
-    """The servers, and for those that need more than the principal the scope in which a connection's calls run."""
+    """The servers by themselves, and as the gateway reaches them."""
 
     servers: Mapping[str, MCPServer]
-    scopes: Mapping[str, Scope]
+    in_process: InProcessServers
 
 
 def build_servers(
@@ -43,19 +43,28 @@ def build_servers(
 ) -> BuiltIn:
     """Makes all of them. `demo_database` is what a database connection without a DSN of its own works on."""
     check = guard.check_dsn if demo_database is None else trusting(demo_database, guard.check_dsn)
-    servers = {
+    databases = Databases(check, read_only=False)
+    servers: dict[str, MCPServer] = {
         "deepwiki": build_deepwiki(wiki),
         "memory": build_memory(Memory(db)),
         "sequential_thinking": build_thinking(Thinking(db)),
-        "supabase": build_database(Databases(check, read_only=False)),
+        "supabase": build_database(databases),
         "toolbox": build_toolbox(guard=guard, search_settings=search),
     }
 
-    def on_database(record: ConnectionRecord, credentials: Secret | None) -> AbstractContextManager[object]:
+    def access_of(record: ConnectionRecord, credentials: Secret | None) -> Access | None:
         dsn = _dsn_of(credentials) or demo_database
-        return nullcontext() if dsn is None else acting_on(Access(dsn, read_only=record.policy.read_only))
+        return None if dsn is None else Access(dsn, read_only=record.policy.read_only)
 
-    return BuiltIn(servers, {"supabase": on_database})
+    def on_database(record: ConnectionRecord, credentials: Secret | None) -> AbstractContextManager[object]:
+        access = access_of(record, credentials)
+        return nullcontext() if access is None else acting_on(access)
+
+    async def inspect_database(record: ConnectionRecord, credentials: Secret | None) -> list[str]:
+        access = access_of(record, credentials)
+        return [] if access is None else await databases.inspect_role(access)
+
+    return BuiltIn(servers, InProcessServers(servers, {"supabase": on_database}, {"supabase": inspect_database}))
 
 
 def _dsn_of(credentials: Secret | None) -> Secret | None:

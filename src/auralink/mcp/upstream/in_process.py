@@ -5,7 +5,7 @@ The handler runs in the caller's task and context, so `current_principal()` says
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -26,7 +26,10 @@ from auralink.mcp.upstream.transport import Message, OnMessage
 
 Scope = Callable[[ConnectionRecord, Secret | None], AbstractContextManager[object]]
 """The context in which the calls of a connection run, made from it and its opened credentials."""
+Inspection = Callable[[ConnectionRecord, Secret | None], Awaitable[list[str]]]
+"""Contacts what a connection's credentials open, and gives warnings about them."""
 NO_SCOPES: Mapping[str, Scope] = {}
+NO_INSPECTIONS: Mapping[str, Inspection] = {}
 
 
 class _Dispatch:
@@ -58,8 +61,15 @@ class _Dispatch:
 class InProcessServers:
     """The built-in servers by name, each with its lifespan entered once."""
 
-    def __init__(self, servers: Mapping[str, MCPServer], scopes: Mapping[str, Scope] = NO_SCOPES) -> None:
-        """`scopes` are for servers that need more than the principal: the context in which a connection's calls run."""
+    def __init__(
+        self,
+        servers: Mapping[str, MCPServer],
+        scopes: Mapping[str, Scope] = NO_SCOPES,
+        inspections: Mapping[str, Inspection] = NO_INSPECTIONS,
+    ) -> None:
+        """`scopes` are for servers that need more than the principal: the context in which a connection's calls run;
+        `inspections` for those whose connection has something behind it that may not answer."""
+        self._inspections = inspections
         self._scopes = scopes
         self._servers = {name: server._lowlevel_server for name, server in servers.items()}
         self._lifespans: dict[str, Any] = {}
@@ -76,6 +86,11 @@ class InProcessServers:
 
     def __contains__(self, name: str) -> bool:
         return name in self._servers
+
+    async def inspect(self, record: ConnectionRecord, credentials: Secret | None) -> list[str]:
+        """Warnings about what a connection opens; raises what keeps it from being opened."""
+        inspection = self._inspections.get(record.server.name)
+        return [] if inspection is None else await inspection(record, credentials)
 
     def transport(self, record: ConnectionRecord, credentials: Secret | None) -> "InProcessTransport":
         """The way to a connection's server. Raises KeyError if that is not built in."""
