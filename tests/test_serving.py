@@ -1,7 +1,5 @@
 """The service as a process: its port, its pid file, and an embedded Postgres that belongs to the data directory."""
 
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -14,7 +12,7 @@ import pytest
 from auralink.core import embedded_postgres as embedded
 from auralink.core.errors import StartupError
 from auralink.serving import bound_socket, running_pids, stop
-from tests.conftest import Server, eventually
+from tests.conftest import Server
 from tests.isolation.process import (
     ServiceProcess,
     auralink_here,
@@ -77,13 +75,16 @@ def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-async def test_a_service_starts_serves_and_leaves_nothing_running(data_dir: Path, tmp_path: Path) -> None:
-    async with serving(data_dir, tmp_path / "log") as service, service.client(unique()) as client:
-        assert (await client.get(f"{API}/mcp/connections")).status_code == 200
+async def test_a_service_starts_serves_and_leaves_nothing_running_at_ctrl_c(data_dir: Path, tmp_path: Path) -> None:
+    async with serving(data_dir, tmp_path / "log") as service:
+        async with service.client(unique()) as client:
+            assert (await client.get(f"{API}/mcp/connections")).status_code == 200
         assert running_pids(data_dir) == [service.process.pid]
-    assert service.process.returncode == 0, (tmp_path / "log").read_text()
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(20) in (0, 130)
     assert embedded.status(data_dir) == "stopped"
     assert running_pids(data_dir) == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 async def test_two_services_share_a_data_directory_and_the_last_one_stops_postgres(data_dir: Path, tmp_path: Path) -> None:
@@ -97,32 +98,21 @@ async def test_two_services_share_a_data_directory_and_the_last_one_stops_postgr
         assert embedded.status(data_dir) == "stopped"
 
 
-async def test_stop_ends_every_service_of_the_data_directory(data_dir: Path, tmp_path: Path, stop_command: Command) -> None:
+async def test_stop_ends_what_runs_and_what_kill_9_has_left(data_dir: Path, tmp_path: Path, stop_command: Command) -> None:
     async with services(data_dir, tmp_path / "log", 2) as (first, second):
+        first.kill()
         done = stop_command()
-        assert done.returncode == 0, done.stderr
-        assert {str(first.process.pid), str(second.process.pid)} <= set(re.findall(r"\d+", done.stdout))
-        assert (first.process.wait(10), second.process.wait(10)) == (0, 0)
-    assert embedded.status(data_dir) == "stopped"
-    assert stop_command().stdout == "nothing was running\n"
-
-
-async def test_stop_after_kill_9_stops_what_was_left(data_dir: Path, tmp_path: Path, stop_command: Command) -> None:
-    async with serving(data_dir, tmp_path / "log") as service:
-        service.kill()
-        assert embedded.status(data_dir) == "running"
-        done = stop_command()
-    assert (done.returncode, done.stdout) == (0, "stopped the embedded Postgres\n")
+        assert (done.returncode, done.stdout) == (0, f"stopped the service (process {second.process.pid})\n")
+        assert second.process.wait(10) == 0
     assert embedded.status(data_dir) == "stopped"
     assert list(data_dir.glob("service-*.pid")) == []
 
 
-async def test_after_kill_9_of_service_and_postgres_the_next_start_serves(data_dir: Path, tmp_path: Path) -> None:
-    async with serving(data_dir, tmp_path / "log") as service:
-        os.kill(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-        service.kill()
-    async with serving(data_dir, tmp_path / "log") as service, service.client(unique()) as client:
-        assert (await client.get(f"{API}/mcp/connections")).status_code == 200
+def test_stop_after_kill_9_of_every_service_stops_postgres(data_dir: Path, stop_command: Command) -> None:
+    embedded.start(data_dir)
+    assert stop_command().stdout == "stopped the embedded Postgres\n"
+    assert embedded.status(data_dir) == "stopped"
+    assert stop_command().stdout == "nothing was running\n"
 
 
 def test_a_pid_that_another_program_has_by_now_is_not_stopped(data_dir: Path) -> None:
@@ -133,7 +123,7 @@ def test_a_pid_that_another_program_has_by_now_is_not_stopped(data_dir: Path) ->
         innocent.kill()
 
 
-async def test_a_service_does_not_outlive_a_postgres_it_cannot_reach_without_saying_so(data_dir: Path, tmp_path: Path) -> None:
+async def test_while_postgres_is_away_the_service_says_so_and_afterwards_it_serves_again(data_dir: Path, tmp_path: Path) -> None:
     async with serving(data_dir, tmp_path / "log") as service, service.client(unique()) as client:
         embedded.stop(data_dir)
         answer = await client.get("/health/ready")
@@ -192,14 +182,6 @@ def test_an_external_database_that_is_not_there_is_one_line_without_its_password
     line = one_line(serve(tmp_path, DATABASE_URL=address, MCP_ENCRYPTION_KEY=KEY))
     assert "the database cannot be reached" in line
     assert "hidden-word" not in line
-
-
-async def test_ctrl_c_ends_it_in_order(data_dir: Path, tmp_path: Path) -> None:
-    async with serving(data_dir, tmp_path / "log") as service:
-        service.process.send_signal(signal.SIGINT)
-        assert service.process.wait(20) in (0, 130)
-    await eventually(lambda: embedded.status(data_dir) == "stopped")
-    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_a_port_is_bound_once() -> None:

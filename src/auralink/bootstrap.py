@@ -11,7 +11,7 @@ from pathlib import Path
 from secrets import token_hex
 
 from auralink.core import embedded_postgres as embedded
-from auralink.core.embedded_postgres.directory import exclusive, write_atomically
+from auralink.core.embedded_postgres.directory import exclusive, in_one_line, write_atomically
 from auralink.core.errors import StartupError
 from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
@@ -86,15 +86,23 @@ def _ring(settings: Settings, generated: dict[str, str]) -> KeyRing:
 
 
 def _generated_secrets(data_dir: Path) -> dict[str, str]:
-    """The embedded mode's own secrets, made at the first start and kept in a file that only its owner reads."""
+    """The embedded mode's own secrets: what is missing is made, and all is kept in a file that only its owner reads."""
     path = data_dir / SECRETS_FILE
+    with in_one_line(data_dir), exclusive(data_dir, lambda _: None):
+        kept = _read_secrets(path) if path.exists() else {}
+        if missing := {name: make() for name, make in GENERATED.items() if name not in kept}:
+            kept |= missing
+            write_atomically(path, json.dumps(kept))
+    return kept
+
+
+def _read_secrets(path: Path) -> dict[str, str]:
     try:
-        with exclusive(data_dir, lambda _: None):
-            if not path.exists():
-                write_atomically(path, json.dumps({name: make() for name, make in GENERATED.items()}))
-        secrets: dict[str, str] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StartupError(f"cannot read or make the secrets in {path}: {error}") from None
+        secrets = json.loads(path.read_text())
+    except ValueError:
+        secrets = None
+    if not isinstance(secrets, dict) or not all(isinstance(value, str) for value in secrets.values()):
+        raise StartupError(f"{path} is damaged; restore it from a backup, stored credentials cannot be opened without it")
     return secrets
 
 
@@ -107,6 +115,7 @@ def embedded_jwt_secret(settings: Settings) -> Secret:
     if settings.jwt_secret is not None:
         return settings.jwt_secret
     path = data_dir_of(settings) / SECRETS_FILE
-    if settings.database_url is not None or settings.jwt_jwks_url is not None or not path.exists():
-        raise StartupError("tokens are issued in embedded mode only, after its first start (`make run` or `auralink serve`)")
-    return Secret(json.loads(path.read_text())["jwt_secret"])
+    with in_one_line(path):
+        if settings.embedded and settings.jwt_jwks_url is None and path.exists():
+            return Secret(_read_secrets(path)["jwt_secret"])
+    raise StartupError("tokens are issued in embedded mode only, after its first start (`make run` or `auralink serve`)")

@@ -1,5 +1,6 @@
 """Liveness, readiness, per-component detail and metrics."""
 
+import asyncio
 import time
 from typing import Any
 
@@ -14,6 +15,8 @@ from auralink.core.migrate import required_migrations
 from auralink.core.telemetry import render_metrics
 
 router = APIRouter(tags=["health"])
+PATIENCE = 1.0
+"""Seconds for the database: who asks for readiness asks again soon, and mostly waits no longer than that."""
 
 
 @router.get("/health")
@@ -54,10 +57,12 @@ async def _database(db: Database) -> dict[str, Any]:
     """Whether the database answers, how fast, and whether its schema is this code's."""
     started = time.perf_counter()
     try:
-        async with db.connection() as connection:
+        async with asyncio.timeout(PATIENCE), db.connection() as connection:
             rows = await (await connection.execute("SELECT name FROM auralink.schema_migrations")).fetchall()
     except (psycopg.Error, DatabaseUnavailable) as error:
         return {"status": "unavailable", "reason": str(error).strip()}
+    except TimeoutError:
+        return {"status": "unavailable", "reason": f"the database did not answer within {PATIENCE:g} s"}
     latency = round((time.perf_counter() - started) * 1000, 3)
     missing = sorted(required_migrations() - {row["name"] for row in rows})
     if missing:

@@ -85,7 +85,10 @@ class Settings(BaseSettings):
     @classmethod
     def _paths(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return tuple(Path(part).expanduser() for part in value.split(":") if part)
+            try:
+                return tuple(Path(part).expanduser() for part in value.split(":") if part)
+            except RuntimeError as error:
+                raise ValueError(f"{value}: {error}") from None
         return value
 
     @property

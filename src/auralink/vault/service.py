@@ -64,9 +64,8 @@ class Vault:
     async def _rewrap(self, owner: _Owner) -> None:
         async with self._db.tenant(owner) as connection:
             for row in await store.data_keys(connection):
-                new = self._ring.rewrap(row["wrapped"], owner.user_id, row["version"])
-                if new is not None:
-                    await store.replace_wrapping(connection, row["version"], row["wrapped"], new, self._ring.current_key_id)
+                new = self._ring.rewrap(row["wrapped"], owner.user_id, row["version"]) or row["wrapped"]
+                await store.replace_wrapping(connection, row["version"], row["wrapped"], new, self._ring.current_key_id)
 
     async def _current_key(self, principal: Tenant) -> DataKey:
         async with self._db.tenant(principal) as connection:
