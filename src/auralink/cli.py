@@ -167,6 +167,9 @@ def connect(
         _print_json(answer.model_dump(mode="json"))
     else:
         print(f"connected {answer.server_name} as {answer.name!r}: {answer.connection_id}")
+        if answer.authorization_url is not None:
+            print(f"  it wants you to authorise it; open this in a browser:\n  {answer.authorization_url}")
+            return
         print(f"  revision {answer.protocol_version}, served by {answer.served_by}, can: {', '.join(answer.capabilities)}")
 
 

@@ -4,6 +4,9 @@ import asyncio
 import base64
 import hashlib
 import json
+import os
+import re
+import sys
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
@@ -11,13 +14,15 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
+import psycopg
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from http_message_signatures import HTTPMessageSigner, MappingKeyResolver, algorithms
 from starlette.datastructures import Headers
 
+from auralink.auth.principal import user_id_of
 from auralink.auth.signing import (
     COMPONENTS,
     TAG,
@@ -30,8 +35,10 @@ from auralink.auth.signing import (
     verify,
 )
 from auralink.core.secret import Secret
+from auralink.core.settings import PROJECT_ROOT
 from auralink.mcp.config import MCPConfig
 from auralink.vault.crypto import KeyRing
+from tests.conftest import ISSUER, TestDatabase
 from tests.mcp.oauth.authority import ProtectedServer, serving
 from tests.service import API, connected, running_service, unique
 from tests.upstreams.sdk import build_server
@@ -287,6 +294,33 @@ async def test_what_is_no_public_key_of_ours_is_refused(dsn: Secret, tmp_path: P
         for public_key, why in bad:
             answer = await client.post(KEYS, json={"name": "x", "public_key": public_key})
             assert (answer.status_code, why in answer.json()["detail"]) == (422, True), answer.text
+
+
+async def test_the_example_of_the_documentation_works_and_so_does_the_operators_way_out(
+    test_database: TestDatabase, tmp_path: Path, ring: KeyRing
+) -> None:
+    signer, user, owner = Signer(), unique(), unique()
+    (tmp_path / "signing.pem").write_bytes(signer.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    example = re.search(r"```python\n(.*?)```", (PROJECT_ROOT / "docs/how-to/signing.md").read_text(), re.DOTALL)
+    assert example is not None
+    async with running_service(test_database.service, tmp_path, ring) as service:
+        async with service.client(user) as client, service.client(owner) as other:
+            for one in (client, other):
+                assert (await send(one, None, "POST", KEYS, {"name": "first", "public_key": signer.pem})).status_code == 201
+            body = json.dumps({"name": "second", "public_key": Signer().pem})
+            program = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", example[1], signer.key_id, "POST", f"{service.url}{KEYS}", body),
+                env={**os.environ, "TOKEN": service.token(user)},
+                cwd=tmp_path,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            said, _ = await program.communicate()
+            assert json.loads(said)["name"] == "second"
+            with psycopg.connect(test_database.owner.reveal()) as session:
+                session.execute("SET ROLE auralink_system")
+                session.execute("DELETE FROM auralink.signing_keys WHERE user_id = %s", [user_id_of(ISSUER, user)])
+            assert (await client.get(KEYS)).json()["items"] == []
+            assert len((await other.get(KEYS)).json()["items"]) == 1
 
 
 # --- our own signatures

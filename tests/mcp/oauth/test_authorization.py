@@ -14,6 +14,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from auralink.core.secret import Secret
+from auralink.mcp.config import MCPConfig
 from auralink.vault.crypto import KeyRing
 from tests.conftest import TestDatabase
 from tests.mcp.oauth.authority import Authority, ProtectedServer, protected_server, running_authority
@@ -75,6 +76,8 @@ async def test_a_server_that_wants_oauth_is_connected_authorised_and_called(dsn:
         refused = await greet(client)
         assert (refused.status_code, refused.json()["code"]) == (409, "authorization_required")
         assert refused.json()["connection_id"] == connection["connection_id"]
+        (degraded,) = (await client.get(f"{API}/mcp/tools")).json()["degraded"]
+        assert (degraded["connection"], degraded["code"]) == ("mine", "authorization_required")
 
         question = parse_qs(urlsplit(connection["authorization_url"]).query)
         assert question["resource"] == [server.url]
@@ -206,6 +209,19 @@ async def test_where_clients_are_not_registered_the_user_gives_one(dsn: Secret, 
         assert (await greet(client)).status_code == 200
         again = await client.post(start)  # the client is remembered
         assert parse_qs(urlsplit(again.json()["authorization_url"]).query)["client_id"] == ["theirs"]
+
+
+async def test_a_server_of_the_registry_may_be_on_loopback_with_its_authorization_server(
+    dsn: Secret, tmp_path: Path, ring: KeyRing
+) -> None:
+    async with running_authority() as authority, protected_server(authority) as server:
+        entry = {"transport": "http", "endpoint": server.url, "auth_type": "oauth"}
+        config = MCPConfig.model_validate({"mcp_servers": {"partner": entry}})
+        async with running_service(dsn, tmp_path, ring, config=config) as service, service.client(unique()) as client:
+            connection = (await client.post(f"{API}/mcp/connect", json={"server_type": "partner"})).json()
+            assert connection["status"] == "authorization_required"
+            assert (await come_back(service, await consent(connection["authorization_url"]))).status_code == 200
+            assert (await greet(client, "partner")).status_code == 200
 
 
 async def test_another_users_connection_cannot_be_started(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:

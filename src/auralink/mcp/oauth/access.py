@@ -105,9 +105,10 @@ class AccessTokens:
         Raises:
             AuthorizationRequired, AuthorizationServerFailed, UpstreamTimeout: as `ready`.
         """
-        held = self._held_for(record)
-        if held is None or held.access == refused:
-            await self._wait(self._load(record, refused), record, deadline)
+        for _ in range(2):  # the first wait may be for a task that did not know of the refusal
+            held = self._held_for(record)
+            if held is None or held.access == refused:
+                await self._wait(self._load(record, refused), record, deadline)
         return self.current(record) != refused
 
     def _held_for(self, record: ConnectionRecord) -> _Held | None:
