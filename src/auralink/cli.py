@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
@@ -212,6 +213,8 @@ def call(
         parsed = orjson.loads(arguments)
     except orjson.JSONDecodeError as error:
         raise typer.BadParameter(f"the arguments are not JSON: {error}") from None
+    if not isinstance(parsed, dict):
+        raise typer.BadParameter('the arguments must be a JSON object, e.g. {"name": "value"}')
     answer = _run(user, lambda client: client.call(name, parsed))
     if json:
         _print_json(answer.model_dump(mode="json"))
@@ -309,17 +312,11 @@ def _embedded_token(settings: Settings, user: str, role: Literal["user", "admin"
     from auralink.bootstrap import embedded_jwt_secret
 
     secret = embedded_jwt_secret(settings)
-    return Secret(
-        issue_token(
-            secret,
-            subject=user,
-            role=role,
-            ttl=ttl,
-            email=email,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-        )
-    )
+    names = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience}
+    try:
+        return Secret(issue_token(secret, subject=user, role=role, ttl=ttl, email=email, **names))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def _cluster() -> Any:
@@ -353,10 +350,10 @@ def _credentials(source: str | None) -> dict[str, str] | None:
 
 
 def _duration(text: str) -> timedelta:
-    unit = UNITS.get(text[-1:])
-    if unit is None or not text[:-1].isdigit():
-        raise typer.BadParameter("give a number and s, m, h or d, e.g. 12h")
-    return int(text[:-1]) * unit
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([smhd])", text)
+    if match is None:
+        raise typer.BadParameter("give a number from 1 to 99999 and s, m, h or d, e.g. 12h")
+    return int(match[1]) * UNITS[match[2]]
 
 
 def _progress(message: str) -> None:

@@ -1,18 +1,23 @@
 """`auralink doctor`: looks at everything that the service needs, and says what to do about what is wrong."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from auralink.bootstrap import data_dir_of
+from auralink.auth.tokens import TokenVerifier
+from auralink.bootstrap import data_dir_of, jwt_secret_of
 from auralink.client import AuraLink, ServiceUnreachable
 from auralink.core import embedded_postgres as embedded
+from auralink.core.db import Database
 from auralink.core.errors import AuralinkError, StartupError
+from auralink.core.migrate import required_migrations
+from auralink.core.preflight import check_isolation, check_schema
+from auralink.core.secret import Secret
 from auralink.core.settings import Settings, load_settings
 from auralink.first_job import service_url
 from auralink.mcp.config import load_mcp_config
 from auralink.serving import running_pids
+from auralink.vault.crypto import KeyRing
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,7 @@ async def examine() -> list[Finding]:
         _python(),
         Finding("settings", ok=True, state="read"),
         _config(settings),
-        *_database(settings),
+        await _database(settings),
         _secrets(settings),
     ]
     return [*findings, *await _service(settings)]
@@ -54,28 +59,53 @@ def _config(settings: Settings) -> Finding:
     return Finding("configuration", ok=True, state=f"{len(config.mcp_servers)} MCP servers: {', '.join(config.mcp_servers)}")
 
 
-def _database(settings: Settings) -> Iterator[Finding]:
-    if not settings.embedded:
-        yield Finding("database", ok=True, state="external (DATABASE_URL)")
-        return
-    data_dir = data_dir_of(settings)
+async def _database(settings: Settings) -> Finding:
+    """Whether the database is there, has this version's schema, and keeps tenants apart; one that is stopped is left so."""
+    where = "external (DATABASE_URL)"
     try:
-        state = embedded.status(data_dir)
+        if settings.database_url is not None:
+            dsn = settings.database_url
+        else:
+            data_dir = data_dir_of(settings)
+            where = f"embedded in {data_dir}"
+            cluster = embedded.find_cluster(data_dir)
+            if cluster is None:
+                return Finding("database", ok=True, state=f"{where}: {embedded.status(data_dir)}")
+            dsn = cluster.dsn("service")
+        await _check_database(dsn)
     except AuralinkError as error:
-        yield Finding("database", ok=False, state=error.message)
-        return
-    yield Finding("database", ok=True, state=f"embedded in {data_dir}: {state}")
+        return Finding("database", ok=False, state=f"{where}: {error.message}")
+    return Finding("database", ok=True, state=f"{where}: running, up to date, tenants kept apart")
+
+
+async def _check_database(dsn: Secret) -> None:
+    db = Database(dsn, min_size=1, max_size=1)
+    try:
+        await db.open()
+        async with db.connection() as connection:
+            await check_schema(connection, required_migrations())
+            await check_isolation(connection)
+    finally:
+        await db.close()
 
 
 def _secrets(settings: Settings) -> Finding:
-    if settings.embedded:
-        return Finding("secrets", ok=True, state="generated at the first start, unless set in the environment")
-    missing = []
-    if settings.jwt_secret is None and settings.jwt_jwks_url is None:
-        missing.append("JWT_SECRET or JWT_JWKS_URL")
-    if settings.mcp_encryption_key is None:
-        missing.append("MCP_ENCRYPTION_KEY (openssl rand -base64 32)")
-    return Finding("secrets", ok=not missing, state=f"set {' and '.join(missing)}" if missing else "set")
+    """The secrets of the environment; without a database of one's own, what is not set was generated."""
+    try:
+        if settings.jwt_secret is not None or settings.jwt_jwks_url is not None:
+            TokenVerifier(
+                secret=settings.jwt_secret,
+                jwks_url=settings.jwt_jwks_url,
+                issuer=settings.jwt_issuer,
+                audience=settings.jwt_audience,
+            )
+        elif not settings.embedded:
+            jwt_secret_of(settings, {})
+        if settings.mcp_encryption_key is not None or not settings.embedded:
+            KeyRing.parse(settings.mcp_encryption_key)
+    except StartupError as error:
+        return Finding("secrets", ok=False, state=error.message)
+    return Finding("secrets", ok=True, state="good; in embedded mode what is not set is generated at the first start")
 
 
 async def _service(settings: Settings) -> list[Finding]:
