@@ -1,0 +1,5 @@
+"""`python -m auralink`: the command line."""
+
+from auralink.cli import main
+
+main()
