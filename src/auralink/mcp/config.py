@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from auralink.core.errors import StartupError
 from auralink.core.secret import Secret
@@ -20,6 +20,7 @@ from auralink.core.settings import PROJECT_ROOT
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 
 Transport = Literal["in_process", "http", "sse", "stdio"]
+ServerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 AuthType = Literal["none", "bearer", "api_key", "oauth"]
 OptionalSecret = Annotated[
     Secret | None, BeforeValidator(lambda value: Secret(value) if isinstance(value, str) and value else None)
@@ -51,10 +52,11 @@ class ServerConfig(_Section):
 
     @model_validator(mode="after")
     def _address(self) -> "ServerConfig":
-        if self.transport in ("http", "sse") and not self.endpoint:
-            raise ValueError(f"transport {self.transport!r} needs an endpoint")
-        if self.transport == "stdio" and not self.command:
-            raise ValueError("transport 'stdio' needs a command")
+        is_remote, is_stdio = self.transport in ("http", "sse"), self.transport == "stdio"
+        if is_remote != bool(self.endpoint):
+            raise ValueError(f"transport {self.transport!r} {'needs' if is_remote else 'has no'} endpoint")
+        if is_stdio != bool(self.command):
+            raise ValueError(f"transport {self.transport!r} {'needs a' if is_stdio else 'has no'} command")
         return self
 
 
@@ -87,7 +89,7 @@ class MCPConfig(_Section):
     environment: EnvironmentConfig = EnvironmentConfig()
     mcp_global: GlobalConfig = GlobalConfig()
     circuit_breaker: BreakerConfig = BreakerConfig()
-    mcp_servers: Mapping[str, ServerConfig] = Field(default_factory=dict)
+    mcp_servers: Mapping[ServerName, ServerConfig] = Field(default_factory=dict)
 
     def server(self, name: str) -> ServerConfig:
         """The entry of a server. Raises KeyError for a name that the file does not have."""
@@ -119,15 +121,15 @@ def load_mcp_config(path: Path, environ: Mapping[str, str] | None = None) -> MCP
     environ = os.environ if environ is None else environ
     try:
         root = yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
+        return MCPConfig() if root is None else MCPConfig.model_validate(_plain(root, path, environ))
     except OSError as error:
         raise StartupError(f"cannot read {path}: {error.strerror}; set AURALINK_CONFIG to the right file") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise StartupError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if root is None:
-        return MCPConfig()
-    try:
-        return MCPConfig.model_validate(_plain(root, path, environ))
+    except RecursionError:
+        raise StartupError(f"{path}: not valid YAML: it contains itself, or is nested too deep") from None
     except ValidationError as error:
+        assert root is not None
         problems = "; ".join(_explain(root, path, e) for e in error.errors(include_input=False))
         raise StartupError(problems) from None
 
@@ -141,13 +143,26 @@ def get_mcp_config() -> MCPConfig:
 def _plain(node: yaml.Node, path: Path, environ: Mapping[str, str]) -> Any:
     """A YAML node as plain data, with variables substituted in its scalars."""
     if isinstance(node, yaml.MappingNode):
+        _refuse_repeated_keys(node, path)
         return {key.value: _plain(value, path, environ) for key, value in node.value}
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, path, environ) for item in node.value]
     text = VARIABLE.sub(lambda match: _variable(match, node, path, environ), node.value)
-    if text != node.value:
-        return yaml.safe_load(text) if getattr(node, "style", None) is None else text
-    return yaml.SafeLoader("").construct_object(node)
+    if text == node.value:
+        return yaml.SafeLoader("").construct_object(node)
+    return text or None  # a variable's text is never read as YAML: a key may look like a number or a list
+
+
+def _refuse_repeated_keys(node: yaml.MappingNode, path: Path) -> None:
+    """YAML would silently take the last."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        line = key.start_mark.line + 1
+        if not isinstance(key, yaml.ScalarNode):
+            raise StartupError(f"{path}:{line}: a key must be a plain word")
+        if key.value in seen:
+            raise StartupError(f"{path}:{line}: the key {key.value!r} stands here twice")
+        seen.add(key.value)
 
 
 def _variable(match: re.Match[str], node: yaml.Node, path: Path, environ: Mapping[str, str]) -> str:

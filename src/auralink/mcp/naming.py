@@ -24,7 +24,7 @@ def is_connection_name(name: str) -> bool:
 
 def connection_name_from(text: str) -> str:
     """A connection name made from any text, e.g. a server type."""
-    name = re.sub(r"[^a-z0-9-]+", "_", text.lower()).strip("_")
+    name = re.sub(r"[^a-z0-9-]+", "_", text.lower()).strip("_").lstrip("_-")
     return name[:MAX_CONNECTION_NAME].rstrip("_") or "server"
 
 
