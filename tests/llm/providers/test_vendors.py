@@ -9,7 +9,6 @@ from auralink.llm.providers.anthropic_models import claude
 from auralink.llm.providers.openai_hosts import HOSTS
 from auralink.llm.providers.vendors import REGISTRY, VENDORS
 
-
 REFERENCE = Path(__file__).parents[3] / "docs" / "reference" / "providers.md"
 
 
