@@ -3,7 +3,10 @@
 import asyncio
 import json
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +32,12 @@ PROGRAM = [sys.executable, "-m", "auralink"]
 
 
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """An environment with a data directory of its own."""
-    data_dir = Path(os.path.realpath(tmp_path_factory.mktemp("data")))
-    for parent in (data_dir, data_dir.parent, data_dir.parent.parent):
-        parent.chmod(0o755)
+def environment() -> Iterator[dict[str, str]]:
+    """An environment with a data directory of its own, which the database's OS user can reach."""
+    data_dir = Path(tempfile.mkdtemp(prefix="auralink-test-"))
     yield {**os.environ, "AURALINK_DATA_DIR": str(data_dir), "DATABASE_URL": ""}
     embedded.stop(data_dir)
+    shutil.rmtree(data_dir, ignore_errors=True)
 
 
 @pytest.mark.parametrize("name", SERVERS)
