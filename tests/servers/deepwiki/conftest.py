@@ -7,6 +7,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from dulwich import porcelain
+from dulwich.repo import Repo
 from dulwich.server import DictBackend
 from dulwich.web import make_wsgi_chain
 
@@ -172,11 +173,12 @@ class _Quiet(WSGIRequestHandler):
 def serve() -> Iterator[Callable[[Path], str]]:
     """Serves a repository as /acme/shop over HTTP, as a git host does; `serve(path)` is the address of the host."""
     servers: list[WSGIServer] = []
+    repos: list[Repo] = []
 
     def start(path: Path) -> str:
-        from dulwich.repo import Repo
-
-        server = make_server("127.0.0.1", 0, make_wsgi_chain(DictBackend({"/acme/shop": Repo(str(path))})), handler_class=_Quiet)
+        repo = Repo(str(path))
+        repos.append(repo)
+        server = make_server("127.0.0.1", 0, make_wsgi_chain(DictBackend({"/acme/shop": repo})), handler_class=_Quiet)
         servers.append(server)
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return f"http://127.0.0.1:{server.server_port}"
@@ -185,3 +187,5 @@ def serve() -> Iterator[Callable[[Path], str]]:
     for server in servers:
         server.shutdown()
         server.server_close()
+    for repo in repos:
+        repo.close()

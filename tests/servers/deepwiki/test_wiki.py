@@ -352,9 +352,13 @@ async def test_a_host_that_hangs_or_talks_nonsense_ends_in_an_error(tmp_path: Pa
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello")
         writer.close()
 
+    connected, gone = asyncio.Event(), asyncio.Event()
+
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
         await reader.read()
         writer.close()
+        gone.set()
 
     for answer, error in ((nonsense, RepositoryUnreachable), (hang, IndexingFailed)):
         async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
@@ -365,6 +369,8 @@ async def test_a_host_that_hangs_or_talks_nonsense_ends_in_an_error(tmp_path: Pa
             with pytest.raises(error):
                 await wiki.ask(REPO, "anything?")
             await wiki.close()
+    if connected.is_set():  # on a slow machine the deadline comes first
+        await asyncio.wait_for(gone.wait(), 20)
 
 
 async def test_a_clone_over_the_size_limit_is_refused(
@@ -394,12 +400,13 @@ async def test_only_the_clones_that_were_fetched_last_are_kept(
 
 
 async def test_closing_ends_a_build_that_is_under_way(tmp_path: Path) -> None:
-    connected = asyncio.Event()
+    connected, gone = asyncio.Event(), asyncio.Event()
 
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connected.set()
         await reader.read()
         writer.close()
+        gone.set()
 
     async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
         base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -409,3 +416,4 @@ async def test_closing_ends_a_build_that_is_under_way(tmp_path: Path) -> None:
         await wiki.close()
         with pytest.raises(asyncio.CancelledError):
             await asking
+        await asyncio.wait_for(gone.wait(), 20)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,29 @@ async def _run(job: dict[str, Any], progress: Progress | None) -> str | None:
                 raise _error(event)
         raise IndexingFailed(await _last_words(process, errors))
     finally:
-        if process.returncode is None:
-            process.stdin.close()
-            _kill(process)
-        await process.wait()
-        await errors
+        await _to_the_end(_reap(process, errors))
+
+
+async def _reap(process: asyncio.subprocess.Process, errors: "asyncio.Task[bytes]") -> None:
+    """End the process, and read its pipes to their end: only then is its transport closed."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if process.returncode is None:
+        process.stdin.close()
+        _kill(process)
+    await process.wait()
+    await process.stdout.read()
+    await errors
+
+
+async def _to_the_end(cleanup: Coroutine[Any, Any, None]) -> None:
+    """Await it although the caller may be cancelled meanwhile."""
+    task = asyncio.create_task(cleanup)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _kill(process: asyncio.subprocess.Process) -> None:
