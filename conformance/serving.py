@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import uvicorn
 from starlette.applications import Starlette
@@ -18,21 +19,19 @@ HOST = "127.0.0.1"
 async def serving(app: ASGIApp) -> AsyncIterator[str]:
     """The address of an application that is served while the block runs; a Starlette's lifespan is entered."""
     listener = socket.create_server((HOST, 0))
-    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
+    lifespan: Literal["on", "off"] = "on" if isinstance(app, Starlette) else "off"
+    config = uvicorn.Config(app, lifespan=lifespan, log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]  # signals stay the caller's
-    async with contextlib.AsyncExitStack() as stack:
-        if isinstance(app, Starlette):
-            await stack.enter_async_context(app.router.lifespan_context(app))
-        task = asyncio.create_task(server.serve(sockets=[listener]))
-        while not server.started and not task.done():
-            await asyncio.sleep(0.005)
-        try:
-            yield f"http://{HOST}:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            await task
-            listener.close()
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    while not server.started and not task.done():
+        await asyncio.sleep(0.005)
+    try:
+        yield f"http://{HOST}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
 
 
 def as_old_as(app: Starlette, revision: str) -> Starlette:

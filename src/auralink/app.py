@@ -28,6 +28,7 @@ from auralink.core.settings import PROJECT_ROOT, Settings
 from auralink.journal import routes as approval_routes
 from auralink.journal.approvals import Approvals
 from auralink.mcp import routes as mcp_routes
+from auralink.mcp import toolset_routes
 from auralink.mcp.components import MCP, build_mcp
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.downstream.endpoint import LOOPBACK_NAMES, McpEndpoint
@@ -51,6 +52,7 @@ ROUTERS = (
     health.router,
     audit_routes.router,
     approval_routes.router,
+    toolset_routes.router,
     oauth_routes.router,
     signing_routes.router,
     metadata.router,
@@ -126,7 +128,9 @@ def _add_mcp_endpoint(app: FastAPI, mcp: MCP, verifier: TokenVerifier, settings:
     methods = Methods(mcp.gateway, mcp.federation, mcp.watches)
     hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     hosts = allowed_hosts(settings)
-    endpoint = McpEndpoint(verifier, methods, hearings, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
+    endpoint = McpEndpoint(
+        verifier, methods, hearings, mcp.toolsets, foundation.ring.derive("mcp session"), allowed_hosts=hosts
+    )
     doors = [Route(path, endpoint, include_in_schema=False) for path in ("/mcp", "/mcp/{connection}")]
     app.router.routes[:0] = doors
 
@@ -147,8 +151,8 @@ def allowed_hosts(settings: Settings) -> frozenset[str] | None:
 def build_wiki(settings: Settings, data_dir: Path, guard: EgressGuard) -> Wiki:
     """The wiki over the operator's folders, by default this checkout and the data directory."""
 
-    async def check_url(url: str) -> None:
-        await guard.check_git_url(url)
+    async def check_url(url: str) -> list[str]:
+        return [str(address) for address in (await guard.check_git_url(url)).addresses]
 
     return Wiki(data_dir, settings.wiki_repo_roots or (PROJECT_ROOT, data_dir), check_url=check_url)
 

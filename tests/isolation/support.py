@@ -18,6 +18,7 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
     "signing_keys": {"algorithm": "'ed25519'"},
     "approvals": {"status": "'pending'"},
     "tool_pins": {"status": "'approved'"},
+    "mcp_toolsets": {"tools": "'{}'"},
     "mcp_operation_logs_default": {"at": "'2001-01-01'"},
 }
 """SQL for the columns of a table whose constraints a value of the right type alone does not meet."""

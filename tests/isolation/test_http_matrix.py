@@ -43,12 +43,14 @@ TABLE_OF_ID = {
     "signing_key_id": "signing_keys",
     "approval_id": "approvals",
     "pin_id": "tool_pins",
+    "toolset_id": "mcp_toolsets",
 }
 """Where the rows are that the ids name; a row of another user is made in each."""
 ACTS_ON_NO_ROW = {
     f"POST {API}/mcp/connect",
     f"POST {API}/mcp/servers",
     f"POST {API}/mcp/tools/{{name}}/call",  # by the connection's name, see below
+    f"POST {API}/mcp/toolsets",
     f"POST {API}/signing-keys",
 }
 PARAMETERS = {"operation": "search"}

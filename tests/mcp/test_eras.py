@@ -10,6 +10,7 @@ import pytest
 
 from auralink import app as app_module
 from auralink.core.secret import Secret
+from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.vault.crypto import KeyRing
 from tests.conftest import eventually
 from tests.mcp.across import service_of
@@ -27,7 +28,8 @@ def _built_in(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def with_eras(**options: Any) -> Any:
         built = build(**options)
-        return replace(built, servers={**built.servers, "eras": SimpleNamespace(_lowlevel_server=eras.build_server())})
+        everything: Any = SimpleNamespace(_lowlevel_server=eras.build_server())
+        return replace(built, in_process=InProcessServers({**built.servers, "eras": everything}))
 
     monkeypatch.setattr(app_module, "build_servers", with_eras)
 

@@ -23,6 +23,7 @@ from auralink.mcp.policy import Policy
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.service import Gateway
+from auralink.mcp.toolsets import Toolsets
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstreams import Upstreams
 from auralink.mcp.watches import Watches
@@ -43,6 +44,7 @@ class MCP:
     announcer: Announcer
     watches: Watches
     pins: Pins
+    toolsets: Toolsets
     authorizations: Authorizations
     access: AccessTokens
     oauth_http: OAuthHttp
@@ -119,6 +121,7 @@ def build_mcp(
         announcer=announcer,
         watches=Watches(upstreams),
         pins=pins,
+        toolsets=Toolsets(db, resolver),
         authorizations=authorizations,
         access=access,
         oauth_http=oauth_http,

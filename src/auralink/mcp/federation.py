@@ -32,6 +32,12 @@ class View:
 
     connection: str | None = None
     tools: frozenset[str] | None = None
+    finding: bool = False
+    """Only the named tools are shown, and one that finds the others; all can be called."""
+
+    def shows(self, name: str) -> bool:
+        """Whether a list has the tool of that name."""
+        return name in (self.tools or ()) if self.finding else self.tools is None or name in self.tools
 
     def public_name(self, record: ConnectionRecord, name: str) -> str:
         """The name of a tool or prompt in this view."""
@@ -41,10 +47,14 @@ class View:
         """The address of a resource, or a template of addresses, in this view."""
         return uri if self.connection else f"{URI_PREFIX}{record.name}/{uri}"
 
-    def route(self, name: str) -> tuple[str, str]:
-        """Connection and own name of a tool or prompt. Raises `ToolNotFound` for what is not in the view."""
-        if self.tools is not None and name not in self.tools:
+    def route_tool(self, name: str) -> tuple[str, str]:
+        """Connection and own name of a tool. Raises `ToolNotFound` for one that is not in the view."""
+        if not self.finding and not self.shows(name):
             raise ToolNotFound(f"the tool {name!r} is not among the tools that this address shows")
+        return self.route(name)
+
+    def route(self, name: str) -> tuple[str, str]:
+        """Connection and own name of a tool or prompt. Raises `ToolNotFound` for what cannot be the name of one."""
         if self.connection:
             return self.connection, name
         parts = naming.split(name)
@@ -171,7 +181,7 @@ def _is_shown(entry: Entry, kind: Kind, view: View) -> bool:
     if kind != "tools":
         return True
     offered = is_offered(entry.record, entry.own) and entry.record.policy.decide(entry.own) != "deny"
-    return offered and (view.tools is None or entry.item["name"] in view.tools)
+    return offered and view.shows(entry.item["name"])
 
 
 def _tool_view(entry: Entry) -> ToolView:

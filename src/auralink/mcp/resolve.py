@@ -51,6 +51,11 @@ class ConnectionResolver:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
 
+    @property
+    def version(self) -> int | None:
+        """What was read from the database at one version holds as long as that is the version; None while nothing holds."""
+        return self._changes if self._listening else None
+
     async def resolve(self, principal: Principal, reference: str | UUID) -> ConnectionRecord:
         """The user's connection of that name or id.
 

@@ -27,6 +27,7 @@ from auralink.mcp.downstream.modern import Body, ModernEra
 from auralink.mcp.downstream.reply import Reply, SlowReader
 from auralink.mcp.downstream.signed import Signer
 from auralink.mcp.federation import View
+from auralink.mcp.toolsets import Toolsets
 
 BODY_SECONDS = 10.0
 """How long a client may take to send its body."""
@@ -48,12 +49,14 @@ class McpEndpoint:
         verifier: TokenVerifier,
         methods: Methods,
         hearings: Hearings,
+        toolsets: Toolsets,
         key: bytes,
         *,
         allowed_hosts: Collection[str] | None,
     ) -> None:
         """`key` signs session ids and request states; `allowed_hosts` are the names that `Host` may have (None: any)."""
         self._verifier = verifier
+        self._toolsets = toolsets
         self._allowed_hosts = None if allowed_hosts is None else frozenset(allowed_hosts)
         self._modern = ModernEra(methods, Signer(key, "request state"), hearings)
         self._legacy = LegacyEra(methods, Signer(key, "session"), hearings)
@@ -63,7 +66,7 @@ class McpEndpoint:
         try:
             self._check_host(http)
             principal = await self._verifier.verify(bearer_token(http.headers))
-            await self._dispatch(http, receive, send, principal, _view_of(http))
+            await self._dispatch(http, receive, send, principal, await self._view(http, principal))
         except Unauthenticated as error:
             metadata = f"{base_of(http)}{WELL_KNOWN}{quote(scope['path'])}"
             error.headers["WWW-Authenticate"] += f', resource_metadata="{metadata}"'
@@ -100,6 +103,17 @@ class McpEndpoint:
             await Reply(send).accepted()
             return
         await self._modern.answer(http, receive, send, principal, view, body)
+
+    async def _view(self, http: HttpRequest, principal: Principal) -> View:
+        """What the address shows: a connection, the tools that it names, those of a toolset, one that finds the others."""
+        asked = http.query_params
+        names: set[str] | None = None
+        if "tools" in asked:
+            names = {name for name in asked["tools"].split(",") if name}
+        if "toolset" in asked:
+            names = (names or set()) | await self._toolsets.tools(principal, asked["toolset"])
+        finding = asked.get("find_tools", "0") not in ("0", "false", "")
+        return View(http.path_params.get("connection"), None if names is None else frozenset(names), finding)
 
     def _check_host(self, http: HttpRequest) -> None:
         """Refuses what a web page on another site makes a browser send (spec: basic/transports, "Security warning")."""
@@ -149,12 +163,6 @@ def _is_message(message: object) -> bool:
 def _has_envelope(body: Body) -> bool:
     meta = (body.get("params") or {}).get("_meta")
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
-
-
-def _view_of(http: HttpRequest) -> View:
-    tools = http.query_params.get("tools")
-    names = frozenset(name for name in tools.split(",") if name) if tools is not None else None
-    return View(http.path_params.get("connection"), names)
 
 
 def _host_name(host: str) -> str:

@@ -10,6 +10,7 @@ from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 from auralink import __version__
 from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
+from auralink.mcp.downstream import finding
 from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
 from auralink.mcp.federation import URI_PREFIX, Federation, Listing, View
 from auralink.mcp.peer import LOG_LEVELS, Peer
@@ -104,18 +105,22 @@ class Methods:
         return {**described, "instructions": session.instructions} if session.instructions else described
 
     async def _list(self, request: Request) -> Result:
-        kind = KIND_OF_METHOD[request.method]
-        listing = await self._federation.listing(request.principal, kind, request.view)
-        result: Result = {kind: [entry.item for entry in listing.entries]}
+        kind, view = KIND_OF_METHOD[request.method], request.view
+        shows_none = kind == "tools" and view.finding and not view.tools
+        listing = Listing([]) if shows_none else await self._federation.listing(request.principal, kind, view)
+        own = [dict(finding.DEFINITION)] if kind == "tools" and view.finding else []
+        result: Result = {kind: [*own, *(entry.item for entry in listing.entries)]}
         return {**result, "_meta": {DEGRADED_META: _degraded(listing)}} if listing.degraded else result
 
     async def _call_tool(self, request: Request) -> Result:
         arguments = request.params.get("arguments") or {}
         if not isinstance(arguments, dict):
             raise RpcError(INVALID_PARAMS, "tools/call needs 'arguments' to be an object")
+        if request.view.finding and request.params.get("name") == finding.NAME:
+            return await self._find_tools(request, arguments)
         extras = {name: value for name, value in request.params.items() if name not in ("name", "arguments")}
         try:
-            connection, tool = request.view.route(request.text("name"))
+            connection, tool = request.view.route_tool(request.text("name"))
             if request.headers is not None:
                 await self._check_repeated(request.principal, connection, tool, arguments, request.headers)
             answer = await self._gateway.call_tool(
@@ -127,6 +132,11 @@ class Methods:
         if request.view.connection or not any(block.get("type") == RESOURCE_LINK for block in content):
             return answer.result
         return {**answer.result, "content": [_with_public_uri(connection, block) for block in content]}
+
+    async def _find_tools(self, request: Request, arguments: Result) -> Result:
+        listing = await self._federation.listing(request.principal, "tools", View(request.view.connection))
+        result = finding.find(listing.entries, arguments)
+        return {**result, "_meta": {DEGRADED_META: _degraded(listing)}} if listing.degraded else result
 
     async def _check_repeated(
         self, principal: Principal, connection: str, tool: str, arguments: Result, headers: Mapping[str, str]
