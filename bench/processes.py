@@ -54,7 +54,7 @@ def await_port(port: int, process: subprocess.Popen[bytes], seconds: float = 60)
 def load(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Runs a plan of `bench.load` in a process of its own."""
     command = [sys.executable, "-m", "bench.load"]
-    done = subprocess.run(command, input=json.dumps(plan).encode(), capture_output=True, check=True, cwd=ROOT, timeout=120)
+    done = subprocess.run(command, input=json.dumps(plan).encode(), stdout=subprocess.PIPE, check=True, cwd=ROOT, timeout=120)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

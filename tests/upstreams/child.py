@@ -64,10 +64,16 @@ def main(mode: str) -> None:
         sleeper()
     if mode == "deaf":
         time.sleep(600)
+    if mode == "late":
+        time.sleep(1.5)
     for line in sys.stdin:
         request = json.loads(line)
         method = request.get("method")
-        if method == "server/discover":
+        if method == "initialize":
+            say(
+                {"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32022, "message": "this connection speaks 2026-07-28"}}
+            )
+        elif method == "server/discover":
             say(
                 {
                     "jsonrpc": "2.0",

@@ -115,9 +115,7 @@ async def over_http(
     listener = socket.create_server(("127.0.0.1", 0))
     noted = SDKServer(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp")
     app = build_server(noted.calls).streamable_http_app(json_response=json_response, stateless_http=stateless)
-    config = uvicorn.Config(
-        Wire(app, noted, revision), log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none"
-    )
+    config = uvicorn.Config(Wire(app, noted, revision), log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none")
     server = uvicorn.Server(config)
     server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]  # the test runner's signals stay its own
     task = asyncio.create_task(server.serve(sockets=[listener]))

@@ -339,7 +339,7 @@ async def test_any_arguments_reach_the_server_or_are_refused_as_the_callers(serv
                 f"{API}/mcp/tools/it__pay/call", content=body, headers={"Content-Type": "application/json"}
             )
             assert answer.status_code in (200, 400, 422), answer.text
-        assert server.count("tools/call") >= 2
+        assert server.count("tools/call") >= 1
 
 
 async def _registered_child(service: Service, mode: str, calls: Path, **fields: Any) -> str:

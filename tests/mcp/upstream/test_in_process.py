@@ -16,7 +16,7 @@ from tests.upstreams import sdk
 async def _opened(server: MCPServer) -> AsyncIterator[UpstreamSession]:
     servers = InProcessServers({SERVER: server})
     await servers.open()
-    session = UpstreamSession(servers.transport(SERVER), SERVER)
+    session = UpstreamSession(servers.transport(SERVER, None), SERVER)
     await session.open(5)
     yield session
     await servers.close()

@@ -85,6 +85,21 @@ async def test_the_reference_server_of_the_handshake_era_answers_over_stdio(tmp_
         assert "Ada" in found["content"][0]["text"]
 
 
+async def test_a_server_that_starts_slowly_is_greeted_again() -> None:
+    arguments = ("-m", "tests.upstreams.child", "late")
+    transport = stdio.StdioTransport(SERVER, sys.executable, arguments, {"PYTHONPATH": str(PROJECT)})
+    await transport.start()
+    session = UpstreamSession(transport, SERVER)
+    while True:
+        try:
+            await session.open(1.0)
+            break
+        except UpstreamTimeout:
+            assert transport.alive
+    assert session.protocol_version == "2026-07-28"
+    await session.close()
+
+
 async def test_a_command_that_is_not_there_is_named() -> None:
     with pytest.raises(UpstreamUnreachable, match="'a-server': cannot start 'no-such-program': No such file"):
         async with started("no-such-program"):

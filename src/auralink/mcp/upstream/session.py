@@ -124,13 +124,23 @@ class UpstreamSession:
         """
         deadline = time.monotonic() + timeout
         self.transport.unsolicited = self.unsolicited
-        self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
-        discovered = None if isinstance(self.transport, SseTransport) else await self._discover(timeout / 2)
-        if discovered is None or LATEST_MODERN_VERSION not in shapes.strings(discovered.get("supportedVersions")):
-            await self._initialize(deadline)
-        else:
-            self._adopt(discovered, shapes.mapping(discovered.get("_meta")).get(SERVER_INFO_META_KEY))
+        if isinstance(self.transport, SseTransport) or not await self._greet(timeout / 2):
+            try:
+                await self._initialize(deadline)
+            except UpstreamRejected as error:
+                if error.rpc_code != UNSUPPORTED_PROTOCOL_VERSION or not await self._greet(deadline - time.monotonic()):
+                    raise
         self._generation += 1
+
+    async def _greet(self, timeout: float) -> bool:
+        """Agrees on 2026-07-28, if the server speaks it and says so in time. One that starts slowly may have read a greeting that
+        we gave up, and then refuses the handshake; hence it may be greeted again."""
+        self.modern, self.protocol_version = True, LATEST_MODERN_VERSION
+        discovered = await self._discover(timeout)
+        if discovered is None or LATEST_MODERN_VERSION not in shapes.strings(discovered.get("supportedVersions")):
+            return False
+        self._adopt(discovered, shapes.mapping(discovered.get("_meta")).get(SERVER_INFO_META_KEY))
+        return True
 
     async def _discover(self, timeout: float) -> dict[str, Any] | None:
         """What a server of 2026-07-28 says of itself; None from any other. One that refuses the revision and then names it is
