@@ -48,6 +48,8 @@ class Credentials(_Body):
     def _exactly_one(self) -> "Credentials":
         if sum(value is not None for value in (self.api_key, self.token, self.dsn)) != 1:
             raise ValueError("give exactly one of api_key, token, dsn")
+        if any(not value.isprintable() for value in self.plain().values()):
+            raise ValueError("a credential has no line breaks and no control characters")
         return self
 
     def plain(self) -> dict[str, str]:

@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from mcp.server.mcpserver import MCPServer
 
+from auralink.core.ids import uuid7
+from auralink.mcp.schemas import ConnectionPolicy, ConnectionRecord
+from auralink.mcp.store import custom_server
 from auralink.mcp.upstream.errors import UpstreamRejected, UpstreamTimeout
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.session import UpstreamSession
@@ -16,7 +20,9 @@ from tests.upstreams import sdk
 async def _opened(server: MCPServer) -> AsyncIterator[UpstreamSession]:
     servers = InProcessServers({SERVER: server})
     await servers.open()
-    session = UpstreamSession(servers.transport(SERVER, None), SERVER)
+    entry = replace(custom_server(SERVER, ""), transport="in_process")
+    record = ConnectionRecord(uuid7(), uuid7(), SERVER, entry, ConnectionPolicy(), None, 1)
+    session = UpstreamSession(servers.transport(record, None), SERVER)
     await session.open(5)
     yield session
     await servers.close()
