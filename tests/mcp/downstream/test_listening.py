@@ -90,6 +90,21 @@ async def _until_listened_to(service: Service) -> None:
     await eventually(lambda: any(session.listening._established.is_set() for session in pool._sessions.values()))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_belongs_to_a_call_is_told_once_also_to_a_client_that_listens(
+    dsn: Secret, tmp_path: Path, ring: KeyRing, kind: str
+) -> None:
+    user = unique()
+    async with service_of(dsn, tmp_path, ring, kind, user) as service, service.client(user) as http:
+        client = RawClient(http, "/mcp", MODERN, log_level="info")
+        async with client.listening() as queue:
+            await _until_listened_to(service)
+            await client.call("eras__count", progressToken=1)
+            await client.call("eras__chat")
+            assert [note["method"] for note in client.heard] == ["notifications/progress"] * 3 + ["notifications/message"]
+            assert queue.empty()
+
+
 async def test_a_stranger_hears_nothing(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:
     user, other = unique(), unique()
     async with service_of(dsn, tmp_path, ring, MODERN, user) as service:
@@ -201,6 +216,26 @@ async def _posted(service: Service, user: str, body: dict[str, Any]) -> Any:
         yield client
     finally:
         client.close()
+
+
+async def test_five_hundred_clients_that_trickle_keep_nobody_from_being_answered(
+    dsn: Secret, tmp_path: Path, ring: KeyRing
+) -> None:
+    user = unique()
+    async with service_of(dsn, tmp_path, ring, MODERN, user) as service, service.client(user) as http:
+        host, port = service.url.removeprefix("http://").split(":")
+        head = (
+            f"POST /mcp HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {service.token(user)}\r\n"
+            "Accept: application/json, text/event-stream\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+        )
+        sockets = [await asyncio.open_connection(host, int(port)) for _ in range(500)]
+        for _, writer in sockets:
+            writer.write(head.encode())
+        client = RawClient(http, "/mcp", MODERN)
+        for _ in range(5):
+            assert await client.call("eras__echo")
+        for _, writer in sockets:
+            writer.close()
 
 
 async def test_a_client_that_trickles_its_body_is_cut(

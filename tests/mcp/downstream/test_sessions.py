@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -163,3 +164,33 @@ async def test_a_request_without_authorization_is_told_where_to_get_it(dsn: Secr
         answer = await http.post("/mcp", json={})
         assert answer.status_code == 401
         assert 'resource_metadata="http' in answer.headers["WWW-Authenticate"]
+
+
+async def test_a_batch_is_answered_in_one_stream_where_the_revision_has_batches(
+    dsn: Secret, tmp_path: Path, ring: KeyRing
+) -> None:
+    user = unique()
+    async with service_of(dsn, tmp_path, ring, MODERN, user) as service, service.client(user) as http:
+        calls = [
+            {"jsonrpc": "2.0", "id": n, "method": "tools/call", "params": {"name": "eras__echo", "arguments": {"n": n}}}
+            for n in range(3)
+        ]
+        note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {}}
+        headers = {"Accept": "application/json, text/event-stream"}
+        for revision, status in (("2025-03-26", 200), (HANDSHAKE, 400)):
+            client = RawClient(http, "/mcp", revision)
+            await client.open()
+            headers["Mcp-Session-Id"] = str(client.session_id)
+            answer = await http.post("/mcp", json=[*calls, note], headers=headers)
+            assert answer.status_code == status
+        assert answer.json()["error"]["message"] == "revision 2025-11-25 has no batches; send one message at a time"
+        client = RawClient(http, "/mcp", "2025-03-26")
+        await client.open()
+        headers["Mcp-Session-Id"] = str(client.session_id)
+        answer = await http.post("/mcp", json=[*calls, note], headers=headers)
+        events = [json.loads(line[5:]) for line in answer.text.splitlines() if line.startswith("data:")]
+        said = {event["id"]: event["result"]["structuredContent"]["said"] for event in events}
+        assert said == {n: {"n": n} for n in range(3)}
+        assert (await http.post("/mcp", json=[note], headers=headers)).status_code == 202
+        assert (await http.post("/mcp", json=[], headers=headers)).status_code == 400
+        assert (await http.post("/mcp", json=[1], headers=headers)).status_code == 400

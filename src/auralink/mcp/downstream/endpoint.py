@@ -31,6 +31,7 @@ from auralink.mcp.toolsets import Toolsets
 
 BODY_SECONDS = 10.0
 """How long a client may take to send its body."""
+MAX_BATCH = 100
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -82,7 +83,9 @@ class McpEndpoint:
         modern = http.headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS
         if http.method == "POST":
             body = await _body(http)
-            if modern or _has_envelope(body):
+            if isinstance(body, list):
+                await self._legacy.answer_batch(http, receive, send, principal, view, body)
+            elif modern or _has_envelope(body):
                 await self._post_modern(http, receive, send, principal, view, body)
             else:
                 await self._legacy.answer(http, receive, send, principal, view, body)
@@ -128,8 +131,8 @@ class McpEndpoint:
             raise HostRefused(f"a page of {origin!r} may not use this service")
 
 
-async def _body(http: HttpRequest) -> Body:
-    """The JSON-RPC message of a POST. Raises `RpcError`."""
+async def _body(http: HttpRequest) -> Body | list[Body]:
+    """The JSON-RPC message of a POST, or the messages of a batch. Raises `RpcError`."""
     accept = http.headers.get("accept", "")
     if "*/*" not in accept and ("application/json" not in accept or "text/event-stream" not in accept):
         raise RpcError(INVALID_REQUEST, "Accept must name application/json and text/event-stream", status=406)
@@ -144,9 +147,10 @@ async def _body(http: HttpRequest) -> Body:
         message = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise RpcError(PARSE_ERROR, "the body is not JSON") from None
-    if not _is_message(message):
+    is_batch = isinstance(message, list) and 0 < len(message) <= MAX_BATCH
+    if not all(_is_message(part) for part in message) if is_batch else not _is_message(message):
         raise RpcError(INVALID_REQUEST, "the body must be one JSON-RPC 2.0 request, notification or response")
-    body: Body = message
+    body: Body | list[Body] = message
     return body
 
 

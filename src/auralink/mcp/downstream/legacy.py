@@ -21,7 +21,7 @@ from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.exchange import ClientGone, first_of
 from auralink.mcp.downstream.hearing import MAX_SUBSCRIPTIONS, Hearing, Hearings
 from auralink.mcp.downstream.methods import Methods, Request
-from auralink.mcp.downstream.reply import Reply
+from auralink.mcp.downstream.reply import Part, Reply
 from auralink.mcp.downstream.sessions import Sessions
 from auralink.mcp.downstream.signed import Signer
 from auralink.mcp.federation import View
@@ -29,6 +29,7 @@ from auralink.mcp.peer import LOG_LEVELS, PeerRefused, is_logged
 from auralink.mcp.upstream.transport import Message
 
 SESSION_ID = "mcp-session-id"
+BATCHING_VERSION = "2025-03-26"
 SUPPORTED_VERSIONS = HANDSHAKE_PROTOCOL_VERSIONS[1:]
 ANSWER_SECONDS = 900.0
 """How long a client has to answer a question."""
@@ -43,6 +44,7 @@ class Session:
 
     key: str
     capabilities: Mapping[str, Any]
+    version: str
 
 
 class LegacyPeer:
@@ -125,14 +127,30 @@ class LegacyEra:
         else:
             await self._answer_request(reply, receive, principal, view, session, body)
 
+    async def answer_batch(
+        self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, batch: list[Body]
+    ) -> None:
+        """Answers several messages at once, which 2025-03-26 has and no other revision; requests are answered in one stream."""
+        reply, session = Reply(send), self._session(http, principal)
+        if session.version != BATCHING_VERSION:
+            raise RpcError(INVALID_REQUEST, f"revision {session.version} has no batches; send one message at a time")
+        requests = []
+        for body in batch:
+            if "method" not in body:
+                self._settle(session, body)
+            elif "id" not in body:
+                self._take_notification(session, body)
+            else:
+                requests.append(body)
+        if not requests:
+            await reply.accepted()
+            return
+        await asyncio.gather(*(self._answer_request(Part(reply), receive, principal, view, session, body) for body in requests))
+        await reply.end()
+
     async def stream(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View) -> None:
         """GET: announcements to the session's client, until it goes."""
-        reply = Reply(send)
-        try:
-            session = self._session(http, principal)
-        except RpcError as error:
-            await reply.finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
-            return
+        reply, session = Reply(send), self._session(http, principal)
         memory = self._sessions.remember(session.key)
         async with self._hearings.open(principal, view) as hearing:
             memory.hearings.append(hearing)
@@ -151,12 +169,7 @@ class LegacyEra:
 
     async def end(self, http: HttpRequest, send: Send, principal: Principal) -> None:
         """DELETE: the session's calls in this process are cancelled, and its id is no longer taken here."""
-        reply = Reply(send)
-        try:
-            session = self._session(http, principal)
-        except RpcError as error:
-            await reply.finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
-            return
+        reply, session = Reply(send), self._session(http, principal)
         self._sessions.end(session.key)
         for key in [key for key in self._running if key[0] == session.key]:
             self._running[key].cancel()
@@ -177,7 +190,7 @@ class LegacyEra:
         requested = params.get("protocolVersion")
         version = requested if requested in SUPPORTED_VERSIONS else LATEST_HANDSHAKE_VERSION
         capabilities = params.get("capabilities")
-        document = {"k": uuid4().hex, "c": capabilities if isinstance(capabilities, dict) else {}}
+        document = {"k": uuid4().hex, "v": version, "c": capabilities if isinstance(capabilities, dict) else {}}
         token = self._signer.sign(principal.user_id, document)
         try:
             result = {"protocolVersion": version, **await self._methods.describe(principal, view)}
@@ -199,7 +212,7 @@ class LegacyEra:
         if given is not None and given not in SUPPORTED_VERSIONS:
             supported = ", ".join(SUPPORTED_VERSIONS)
             raise RpcError(INVALID_REQUEST, f"Unsupported protocol version {given!r}; supported: {supported}", status=400)
-        return Session(document["k"], document["c"])
+        return Session(document["k"], document["c"], document["v"])
 
     async def _answer_request(
         self, reply: Reply, receive: Receive, principal: Principal, view: View, session: Session, body: Body
@@ -258,10 +271,16 @@ class LegacyEra:
         if running is not None:
             running.cancel()
 
-    async def _take_response(self, reply: Reply, session: Session, body: Body) -> None:
+    def _settle(self, session: Session, body: Body) -> bool:
+        """Gives a response to whoever waits for it here."""
         waiting = self._waiting.get((session.key, body.get("id")))
-        if waiting is not None and not waiting.done():
-            waiting.set_result(body)
+        if waiting is None or waiting.done():
+            return False
+        waiting.set_result(body)
+        return True
+
+    async def _take_response(self, reply: Reply, session: Session, body: Body) -> None:
+        if self._settle(session, body):
             await reply.accepted()
             return
         error = {

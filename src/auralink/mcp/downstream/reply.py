@@ -84,3 +84,33 @@ class Reply:
         except TimeoutError as error:
             self.finished = True
             raise SlowReader from error
+
+
+class Part(Reply):
+    """Answers one request of a batch, on the event stream that answers them all."""
+
+    def __init__(self, whole: Reply) -> None:
+        super().__init__(whole._send)
+        self._whole = whole
+        self.streaming = True
+
+    async def event(self, message: Any) -> None:
+        """Sends a message on the common stream."""
+        await self._whole.event(message)
+
+    async def keep_alive(self) -> None:
+        """Keeps the common stream alive."""
+        await self._whole.keep_alive()
+
+    async def finish(self, message: Any, status: int = 200) -> None:
+        """Sends this request's answer; the stream goes on."""
+        self.finished = True
+        await self._whole.event(message)
+
+    async def accepted(self) -> None:
+        """There is no answer."""
+        self.finished = True
+
+    async def end(self) -> None:
+        """The stream goes on."""
+        self.finished = True

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from auralink.mcp.upstream import shapes
+from auralink.mcp.upstream.conversation import ANNOUNCEMENTS
 from auralink.mcp.upstream.errors import SessionLost, UpstreamError, UpstreamRejected
 from auralink.mcp.upstream.http import HttpTransport
 from auralink.mcp.upstream.transport import Message
@@ -139,9 +140,10 @@ class Listening:
         return {**wanted, "resourceSubscriptions": sorted(self._uris)} if self._uris else wanted
 
     async def _heard(self, message: Message) -> None:
+        """Takes what comes with a subscription. Over a pipe that is also what belongs to a call, which has heard it already."""
         if message["method"] == ACKNOWLEDGED:
             self._established.set()
-        else:
+        elif message["method"] in ANNOUNCEMENTS:
             await self._session.unsolicited(message)
 
     async def _subscribe(self, uris: Iterable[str]) -> None:
