@@ -56,11 +56,11 @@ $(VENV)/.python:
 
 $(VENV)/.service: requirements/base.txt pyproject.toml | $(VENV)/.python
 	@$(MSG) 'installing the service (a minute the first time)'
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements/base.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements/base.txt
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.develop: requirements/dev.txt $(VENV)/.service
 	@$(MSG) 'installing what checks and tests need'
-	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements/dev.txt
 	@touch $@

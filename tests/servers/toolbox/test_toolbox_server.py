@@ -9,13 +9,13 @@ import jsonschema
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 
 from auralink.core.egress import EgressGuard
 from auralink.servers.toolbox.functions import FUNCTIONS
 from auralink.servers.toolbox.search import SearchSettings
 from auralink.servers.toolbox.server import build_server
-from mcp import Client
 
 SCRIPT = "from auralink.core.egress import EgressGuard; from auralink.servers.toolbox.server import build_server\n\
 build_server(guard=EgressGuard()).run('stdio')"
