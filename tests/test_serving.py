@@ -75,18 +75,6 @@ def serve(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-async def test_a_service_starts_serves_and_leaves_nothing_running_at_ctrl_c(data_dir: Path, tmp_path: Path) -> None:
-    async with serving(data_dir, tmp_path / "log") as service:
-        async with service.client(unique()) as client:
-            assert (await client.get(f"{API}/mcp/connections")).status_code == 200
-        assert running_pids(data_dir) == [service.process.pid]
-        service.process.send_signal(signal.SIGINT)
-        assert service.process.wait(20) in (0, 130)
-    assert embedded.status(data_dir) == "stopped"
-    assert running_pids(data_dir) == []
-    assert "Traceback" not in (tmp_path / "log").read_text()
-
-
 async def test_two_services_share_a_data_directory_and_the_last_one_stops_postgres(data_dir: Path, tmp_path: Path) -> None:
     async with services(data_dir, tmp_path / "log", 2) as (first, second):
         assert set(running_pids(data_dir)) == {first.process.pid, second.process.pid}
@@ -123,16 +111,26 @@ def test_a_pid_that_another_program_has_by_now_is_not_stopped(data_dir: Path) ->
         innocent.kill()
 
 
-async def test_while_postgres_is_away_the_service_says_so_and_afterwards_it_serves_again(data_dir: Path, tmp_path: Path) -> None:
-    async with serving(data_dir, tmp_path / "log") as service, service.client(unique()) as client:
-        embedded.stop(data_dir)
-        answer = await client.get("/health/ready")
-        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
-        refused = await client.get(f"{API}/mcp/connections")
-        assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
-        assert (await client.get("/health/live")).status_code == 200
-        embedded.start(data_dir)
-        assert (await client.get(f"{API}/mcp/connections")).status_code == 200
+async def test_it_serves_says_when_postgres_is_away_serves_again_and_leaves_nothing_at_ctrl_c(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    async with serving(data_dir, tmp_path / "log") as service:
+        assert running_pids(data_dir) == [service.process.pid]
+        async with service.client(unique()) as client:
+            assert (await client.get(f"{API}/mcp/connections")).status_code == 200
+            embedded.stop(data_dir)
+            answer = await client.get("/health/ready")
+            assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
+            refused = await client.get(f"{API}/mcp/connections")
+            assert (refused.status_code, refused.json()["code"]) == (503, "database_unavailable")
+            assert (await client.get("/health/live")).status_code == 200
+            embedded.start(data_dir)
+            assert (await client.get(f"{API}/mcp/connections")).status_code == 200
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(20) in (0, 130)
+    assert embedded.status(data_dir) == "stopped"
+    assert running_pids(data_dir) == []
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 def test_a_taken_port_is_one_line_and_starts_nothing(data_dir: Path, serve: Command) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import structlog
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -18,7 +19,7 @@ from auralink.auth.signing import RequestSigner
 from auralink.auth.signing_keys import SigningKeys
 from auralink.auth.tokens import TokenVerifier
 from auralink.bootstrap import Foundation
-from auralink.core.db import Database
+from auralink.core.db import Database, one_line
 from auralink.core.egress import EgressGuard
 from auralink.core.errors import AuralinkError
 from auralink.core.http import JSONBytes, RequestContext, install_error_handlers
@@ -101,6 +102,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
             stack.push_async_callback(limits.close)
             stack.push_async_callback(db.close)
             await _open_database(db)
+            await _tidy(db)  # before the first record: the month's partition must be there
             stack.push_async_callback(audit.close)
             await audit.open()
             stack.push_async_callback(mcp.close)
@@ -128,9 +130,7 @@ def _add_mcp_endpoint(app: FastAPI, mcp: MCP, verifier: TokenVerifier, settings:
     methods = Methods(mcp.gateway, mcp.federation, mcp.watches)
     hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     hosts = allowed_hosts(settings)
-    endpoint = McpEndpoint(
-        verifier, methods, hearings, mcp.toolsets, foundation.ring.derive("mcp session"), allowed_hosts=hosts
-    )
+    endpoint = McpEndpoint(verifier, methods, hearings, mcp.toolsets, foundation.ring.derive("mcp session"), allowed_hosts=hosts)
     doors = [Route(path, endpoint, include_in_schema=False) for path in ("/mcp", "/mcp/{connection}")]
     app.router.routes[:0] = doors
 
@@ -166,11 +166,17 @@ async def _open_database(db: Database) -> None:
 
 
 async def _keep_house(db: Database) -> None:
-    """Every hour: partitions of the operation log for the months to come, and old idempotency keys away."""
+    """Every hour what is due."""
     while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        await _tidy(db)
+
+
+async def _tidy(db: Database) -> None:
+    """Partitions of the operation log for the months to come, and old idempotency keys away; one that fails stops no other."""
+    for duty in ("ensure_log_partitions", "forget_idempotency_keys"):
         try:
             async with db.system() as connection:
-                await connection.execute("SELECT auralink.ensure_log_partitions(), auralink.forget_idempotency_keys()")
-        except AuralinkError as error:
-            log.warning("housekeeping failed and will be tried again", reason=error.message)
-        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+                await connection.execute(f"SELECT auralink.{duty}()")
+        except (AuralinkError, psycopg.Error) as error:
+            log.warning("housekeeping failed and will be tried again", duty=duty, reason=one_line(error))

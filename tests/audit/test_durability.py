@@ -7,8 +7,8 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -18,7 +18,7 @@ import pytest
 
 from auralink.core import embedded_postgres as embedded
 from tests.conftest import eventually
-from tests.isolation.process import ServiceProcess, ended, installation, start_service
+from tests.isolation.process import ended, installation, start_service
 from tests.isolation.upstream import counting, listening
 from tests.service import API, connected
 
@@ -71,10 +71,6 @@ class Load:
         await eventually(lambda: len(self.acknowledged) >= wanted, 30)
 
 
-def postmaster_pid(data_dir: Path) -> int:
-    return int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
-
-
 def recorded(data_dir: Path) -> list[UUID]:
     cluster = embedded.find_cluster(data_dir)
     assert cluster is not None
@@ -82,42 +78,36 @@ def recorded(data_dir: Path) -> list[UUID]:
         return [row[0] for row in session.execute("SELECT id FROM auralink.mcp_operation_logs").fetchall()]
 
 
-def kill_service(service: ServiceProcess, _data_dir: Path) -> None:
-    service.kill()
+def kill_postmaster(data_dir: Path) -> None:
+    os.kill(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
 
 
-def kill_postgres(_service: ServiceProcess, data_dir: Path) -> None:
-    os.kill(postmaster_pid(data_dir), signal.SIGKILL)
-
-
-def kill_both(service: ServiceProcess, data_dir: Path) -> None:
-    os.kill(postmaster_pid(data_dir), signal.SIGKILL)
-    service.kill()
-
-
-@pytest.mark.parametrize("kill", [kill_service, kill_postgres, kill_both])
-async def test_no_acknowledged_call_is_lost(data_dir: Path, tmp_path: Path, kill: Callable[[ServiceProcess, Path], None]) -> None:
-    async with listening(counting) as upstream:
-        with ended(start_service(data_dir, tmp_path / "log")) as service:
-            await service.ready()
-            async with service.client("root", role="admin") as admin:
-                server = {"name": "echo", "transport": "http", "endpoint": f"{upstream}/mcp"}
-                assert (await admin.post(f"{API}/mcp/servers", json=server)).status_code == 201
-            async with service.client("caller") as client:
-                await connected(client, "echo", name="echo")
-                load = Load(client)
-                async with load.running():
-                    await load.goes_on(random.randrange(50, 150))
-                    kill(service, data_dir)
-                    port = int(service.url.rsplit(":", 1)[1])
-                    if service.process.poll() is None:
-                        embedded.start(data_dir)
-                        revived = service
-                    else:
-                        revived = start_service(data_dir, tmp_path / "log", port=port)
-                    with ended(revived):
-                        await load.goes_on(100)
-            rows = recorded(data_dir)
+async def test_no_acknowledged_call_is_lost_whatever_is_killed(data_dir: Path, tmp_path: Path) -> None:
+    """Under load: kill -9 of Postgres, of the service, and of both at once; each time what is dead is started again."""
+    log = tmp_path / "log"
+    async with listening(counting) as upstream, AsyncExitStack() as stack:
+        service = stack.enter_context(ended(start_service(data_dir, log)))
+        port = int(service.url.rsplit(":", 1)[1])
+        await service.ready()
+        async with service.client("root", role="admin") as admin:
+            server = {"name": "echo", "transport": "http", "endpoint": upstream}
+            assert (await admin.post(f"{API}/mcp/servers", json=server)).status_code == 201
+        client = await stack.enter_async_context(service.client("caller"))
+        await connected(client, "echo", name="echo")
+        load = Load(client)
+        async with load.running():
+            await load.goes_on(random.randrange(30, 100))
+            kill_postmaster(data_dir)
+            embedded.start(data_dir)
+            await load.goes_on(random.randrange(30, 100))
+            service.kill()
+            service = stack.enter_context(ended(start_service(data_dir, log, port=port)))
+            await load.goes_on(random.randrange(30, 100))
+            kill_postmaster(data_dir)
+            service.kill()
+            stack.enter_context(ended(start_service(data_dir, log, port=port)))
+            await load.goes_on(50)
+        rows = recorded(data_dir)
     assert set(load.acknowledged) - set(rows) == set()
     assert len(rows) == len(set(rows))
     assert load.refused <= {"audit_unavailable", "database_unavailable"}
