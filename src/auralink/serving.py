@@ -7,6 +7,7 @@ is never mistaken for a running one, nor another program with its pid for it.
 import asyncio
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from auralink.mcp.config import MCPConfig
 PID_FILE = "service-{pid}.pid"
 USERS_FILE = "service.lock"
 BACKLOG = 2048
+OBJECTS_BETWEEN_COLLECTIONS = 10_000
 DRAIN_SECONDS = 10
 """How long calls under way may take when the service is asked to stop."""
 
@@ -76,7 +78,16 @@ async def _serve(app: FastAPI, listener: socket.socket, foundation: Foundation, 
         )
     )
     async with app.router.lifespan_context(app), _beside(server, foundation, when_serving):
+        _settle_memory()
         await server.serve(sockets=[listener])
+
+
+def _settle_memory() -> None:
+    """What is there by now stays for good: the garbage collector leaves it out from here on, and looks less often. With its
+    defaults it takes a tenth of the CPU of a call, and the largest pauses."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, 20, 20)
 
 
 @contextlib.asynccontextmanager

@@ -60,6 +60,9 @@ Sign = Callable[[str, str, bytes | None], Mapping[str, str]]
 """Gives the headers that sign a request, from its method, target URI and body."""
 
 
+Answering = contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]
+
+
 def http_client(guard: EgressGuard, *, trusted: bool) -> aiohttp.ClientSession:
     """The client that all sessions of one kind share. Connections are bounded for each server and not in all, so that a server
     that hangs takes none from the others; no request follows a redirect."""
@@ -169,21 +172,17 @@ class HttpTransport:
             ):
                 pass
 
-    @contextlib.asynccontextmanager
-    async def _post(self, message: Message, headers: Mapping[str, str], timeout: float) -> AsyncIterator[aiohttp.ClientResponse]:
+    def _post(self, message: Message, headers: Mapping[str, str], timeout: float) -> Answering:
         """Sends one message."""
         what = message.get("method", "a response")
-        async with self._request("POST", {**BASE_HEADERS, **headers}, bytes_of(message), timeout, what) as response:
-            yield response
+        return self._request("POST", {**BASE_HEADERS, **headers}, bytes_of(message), timeout, what)
 
-    @contextlib.asynccontextmanager
-    async def _get(self, headers: Mapping[str, str], last_id: str | None) -> AsyncIterator[aiohttp.ClientResponse]:
+    def _get(self, headers: Mapping[str, str], last_id: str | None) -> Answering:
         """Opens an event stream: where `last_id` left off, or the one that belongs to no call."""
         asked = {"Accept": "text/event-stream", **headers}
         if last_id is not None:
             asked[LAST_EVENT_ID] = last_id
-        async with self._request("GET", asked, None, None, "a request for its events") as response:
-            yield response
+        return self._request("GET", asked, None, None, "a request for its events")
 
     @contextlib.asynccontextmanager
     async def _request(
