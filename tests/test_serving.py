@@ -20,7 +20,6 @@ from tests.isolation.process import (
     free_port,
     installation,
     one_line,
-    scratch,
     serving,
     start_service,
 )
@@ -146,10 +145,9 @@ def test_an_address_of_another_machine_is_one_line(data_dir: Path, serve: Comman
     assert f"cannot listen on {host}" in one_line(serve(data_dir, AURALINK_HOST=host))
 
 
-def test_a_data_directory_that_cannot_be_written_is_one_line(serve: Command) -> None:
-    place = scratch()
-    (place / "file").write_text("")
-    for unusable in (place / "file" / "data", Path("/proc/auralink-data")):
+def test_a_data_directory_that_cannot_be_written_is_one_line(serve: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for unusable in (tmp_path / "file" / "data", Path("/proc/auralink-data")):
         line = one_line(serve(unusable))
         assert str(unusable.parent) in line
         assert "AURALINK_DATA_DIR" in line

@@ -191,9 +191,9 @@ def _registered(data_dir: Path, *, embedded_database: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        pid_file.unlink(missing_ok=True)
         if embedded_database and _is_last(users):
             embedded.stop(data_dir)
+        pid_file.unlink(missing_ok=True)
         os.close(held)
         os.close(users)
 
