@@ -86,9 +86,11 @@ class GroupCommit:
     async def _flush(self, batch: list[tuple[Operation, asyncio.Future[None], float]]) -> None:
         while batch:
             try:
-                await insert_operations(await self._connected(), [operation for operation, _, _ in batch])
-            except psycopg.OperationalError as error:
-                log.warning("operation log: database unavailable", reason=str(error).strip(), waiting=len(batch))
+                async with asyncio.timeout(PATIENCE):
+                    await insert_operations(await self._connected(), [operation for operation, _, _ in batch])
+            except (psycopg.OperationalError, TimeoutError) as error:
+                await self._disconnect()
+                log.warning("operation log: database unavailable", reason=str(error).strip() or "no answer", waiting=len(batch))
                 batch = self._still_patient(batch)
                 if batch:
                     await asyncio.sleep(RETRY_EVERY)
@@ -133,7 +135,14 @@ class GroupCommit:
             self._connection = await psycopg.AsyncConnection.connect(
                 self._dsn.reveal(), autocommit=True, row_factory=dict_row, connect_timeout=5, application_name="auralink audit"
             )
+            await self._connection.execute("SET ROLE auralink_service")
         return self._connection
+
+    async def _disconnect(self) -> None:
+        """Drops a connection of which nobody knows in what state it is."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
 
 
 def _resolve(done: "asyncio.Future[None]", error: Exception | None = None) -> None:

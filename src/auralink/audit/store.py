@@ -1,30 +1,19 @@
 """SQL of the operation log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import orjson
 from psycopg.rows import DictRow
 
 from auralink.audit.schemas import Operation, json_row
-from auralink.core.db import Connection, bind_tenant
+from auralink.core.db import Connection
 from auralink.core.paging import Position
 
-INSERT = """
-INSERT INTO auralink.mcp_operation_logs
-    (id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by, source, trace_id,
-     request_bytes, response_bytes)
-SELECT id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by, source, trace_id,
-     request_bytes, response_bytes
-FROM json_to_recordset(%s::json) AS r(
-    id uuid, user_id uuid, at timestamptz, connection_id uuid, server text, operation text, tool text, outcome text, error text,
-    duration_ms double precision, cached boolean, served_by text, source text, trace_id text,
-    request_bytes integer, response_bytes integer)
-ON CONFLICT DO NOTHING
-"""
-
+RECORD = "SELECT auralink.record_operations(%s::json)"
 NUL = rb"\u0000"
 
 COLUMNS = """id AS log_id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by,
@@ -65,30 +54,31 @@ GROUP BY 1, 2 ORDER BY operations DESC, tool LIMIT %s
 
 
 async def insert_operations(connection: Connection, operations: Sequence[Operation]) -> None:
-    """Writes a batch in one transaction and one round trip: for each user, the tenant and then that user's rows."""
-    by_user: dict[UUID, list[Operation]] = {}
+    """Writes a batch in one statement: one transaction, one round trip, each user's rows as that user."""
+    by_user: dict[UUID, list[dict[str, Any]]] = {}
     for operation in operations:
-        by_user.setdefault(operation.user_id, []).append(operation)
-    async with connection.pipeline(), connection.transaction():
-        for user_id, rows in by_user.items():
-            await bind_tenant(connection, user_id)
-            await connection.execute(INSERT, [_json(rows)], prepare=True)
+        by_user.setdefault(operation.user_id, []).append(json_row(operation))
+    await connection.execute(RECORD, [_json(by_user)], prepare=True)
 
 
-def _json(operations: Sequence[Operation]) -> str:
+def _json(by_user: Mapping[UUID, list[dict[str, Any]]]) -> str:
     """The rows as JSON that Postgres takes: it has no text with a NUL or half a surrogate pair, which a server may well say."""
-    rows = [json_row(operation) for operation in operations]
     try:
-        data = orjson.dumps(rows)
+        data = orjson.dumps([{"user_id": user_id, "rows": rows} for user_id, rows in by_user.items()])
     except TypeError:
         data = NUL
     if NUL in data:
-        data = orjson.dumps([{name: _storable(value) for name, value in row.items()} for row in rows])
+        storable = {user_id: [_storable(row) for row in rows] for user_id, rows in by_user.items()}
+        data = orjson.dumps([{"user_id": user_id, "rows": rows} for user_id, rows in storable.items()])
     return data.decode()
 
 
-def _storable(value: object) -> object:
-    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode() if isinstance(value, str) else value
+def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _storable_text(value) if isinstance(value, str) else value for name, value in row.items()}
+
+
+def _storable_text(text: str) -> str:
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)
