@@ -41,6 +41,9 @@ SESSION_ID = "Mcp-Session-Id"
 LAST_EVENT_ID = "Last-Event-ID"
 CONNECT_SECONDS = 10.0
 MAX_CONNECTIONS_TO_ONE_HOST = 256
+KEPT_IDLE_SECONDS = 4.0
+"""How long an idle connection is used again: shorter than the 5 s after which uvicorn and Node close it, since a call that meets
+the closing may have been carried out and cannot be repeated."""
 STREAM_END_SECONDS = 0.01
 """How long the end of an event stream is awaited after the answer."""
 SHOWN = 300
@@ -66,7 +69,9 @@ Answering = contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]
 def http_client(guard: EgressGuard, *, trusted: bool) -> aiohttp.ClientSession:
     """The client that all sessions of one kind share. Connections are bounded for each server and not in all, so that a server
     that hangs takes none from the others; no request follows a redirect."""
-    connector = guard.connector(trusted=trusted, limit=0, limit_per_host=MAX_CONNECTIONS_TO_ONE_HOST)
+    connector = guard.connector(
+        trusted=trusted, limit=0, limit_per_host=MAX_CONNECTIONS_TO_ONE_HOST, keepalive_timeout=KEPT_IDLE_SECONDS
+    )
     return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
 
 
