@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import time
@@ -85,7 +86,7 @@ def main() -> None:
     chosen = parser.parse_args()
     seconds = 0.6 if chosen.quick else 2.0
     callers = chosen.callers or ((1, 50) if chosen.quick else CALLERS)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="auralink-bench-", ignore_cleanup_errors=True)))
         home.chmod(0o711)
