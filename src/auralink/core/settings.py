@@ -53,11 +53,9 @@ class Settings(BaseSettings):
     wiki_repo_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     default_rate_limit: int = Field(default=6000, ge=1, description="tool calls per user and minute")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
-    run_retention_days: int = Field(default=30, ge=1)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "console"] = "json"
-    otel_exporter_otlp_endpoint: str | None = None
 
     @field_validator(
         "auralink_token",
