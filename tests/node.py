@@ -34,7 +34,7 @@ def installed(project: Path) -> Path:
     modules, lock = project / "node_modules", project / "package-lock.json"
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        _unavailable("node and npm are not installed")
+        unavailable("node and npm are not installed")
     with (project / "package.json").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         mark = modules / ".installed-lock"
@@ -44,14 +44,14 @@ def installed(project: Path) -> Path:
         try:
             done = subprocess.run(command, cwd=project, timeout=INSTALL_TIMEOUT, capture_output=True, text=True, check=False)
         except subprocess.TimeoutExpired:
-            _unavailable(f"npm did not install {project.name} in time")
+            unavailable(f"npm did not install {project.name} in time")
         if done.returncode:
-            _unavailable(f"npm cannot install {project.name}: {done.stderr.strip()[:200]}")
+            unavailable(f"npm cannot install {project.name}: {done.stderr.strip()[:200]}")
         mark.write_bytes(lock.read_bytes())
     return modules
 
 
-def _unavailable(reason: str) -> NoReturn:
+def unavailable(reason: str) -> NoReturn:
     """Skips the test; in CI, where everything must be there, fails it."""
     if os.environ.get("CI"):
         pytest.fail(reason)

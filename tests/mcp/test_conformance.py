@@ -9,6 +9,7 @@ from auralink.vault.crypto import KeyRing
 from conformance import fixture, suite
 from conformance.gateway import with_fixtures
 from conformance.serving import serving
+from tests.node import unavailable
 from tests.service import running_service
 
 SCENARIOS = {
@@ -27,7 +28,7 @@ async def test_what_the_suite_checks_passes_through_the_gateway(
     try:
         suite.install()
     except suite.SuiteUnavailable as reason:
-        pytest.skip(str(reason))
+        unavailable(str(reason))
     async with serving(fixture.build_app()) as url, running_service(dsn, tmp_path, ring) as service:
         async with with_fixtures(service, {"fixture": f"{url}/mcp"}) as mcp:
             checks = await suite.server_checks(f"{mcp}/fixture", revision, SCENARIOS[revision])
