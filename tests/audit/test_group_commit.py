@@ -30,13 +30,13 @@ async def audit(dsn: Secret) -> AsyncIterator[GroupCommit]:
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches that were sent."""
     sizes: list[int] = []
-    real = module.insert_operations
+    real = module.insert_records
 
     async def insert(connection: object, operations: list[Operation]) -> None:
         sizes.append(len(operations))
         await real(connection, operations)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "insert_operations", insert)
+    monkeypatch.setattr(module, "insert_records", insert)
     return sizes
 
 
@@ -133,7 +133,7 @@ async def test_a_writer_whose_connection_is_cut_mid_batch_writes_each_record_onc
 async def test_a_commit_whose_confirmation_was_lost_is_not_written_twice(
     audit: GroupCommit, test_database: TestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, lost = module.insert_operations, []
+    real, lost = module.insert_records, []
 
     async def lose_the_first_answer(connection: object, operations: list[Operation]) -> None:
         await real(connection, operations)  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ async def test_a_commit_whose_confirmation_was_lost_is_not_written_twice(
             lost.append(True)
             raise psycopg.OperationalError("the connection was lost")
 
-    monkeypatch.setattr(module, "insert_operations", lose_the_first_answer)
+    monkeypatch.setattr(module, "insert_records", lose_the_first_answer)
     made = [operation() for _ in range(10)]
     await asyncio.gather(*(audit.commit(one) for one in made))
     assert lost
@@ -169,7 +169,7 @@ async def test_a_database_that_stays_away_is_said_to_and_the_next_record_finds_i
 
     made = operation()
     with monkeypatch.context() as patch:
-        patch.setattr(module, "insert_operations", unreachable)
+        patch.setattr(module, "insert_records", unreachable)
         with pytest.raises(AuditUnavailable, match=r"was carried out .* the answer is withheld") as caught:
             await audit.commit(made)
     assert caught.value.extra == {"log_id": str(made.id)}

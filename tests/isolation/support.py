@@ -19,6 +19,9 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
     "approvals": {"status": "'pending'"},
     "tool_pins": {"status": "'approved'"},
     "mcp_toolsets": {"tools": "'{}'"},
+    "user_llm_keys": {"last4": "'1234'"},
+    "usage_limits": {"period": "'day'", "set_by": "'user'"},
+    "usage_reservations": {"places": "'[]'"},
     "mcp_operation_logs_default": {"at": "'2001-01-01'"},
 }
 """SQL for the columns of a table whose constraints a value of the right type alone does not meet."""

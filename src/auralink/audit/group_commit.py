@@ -1,19 +1,20 @@
-"""The group commit of the operation log: many calls, one transaction, and no answer before its record is durable.
+"""The group commit: the records of many calls in one transaction, and no answer before its records are durable.
 
-There is no timer. The first record is flushed at once; what arrives while that commit is under way forms the next batch. Under
-load batches grow by themselves, alone a call waits for one commit.
+The records of one call are written together or not at all. There is no timer. The first is flushed at once; what arrives while
+that commit is under way forms the next batch. Under load batches grow by themselves, alone a call waits for one commit.
 """
 
 import asyncio
 import time
 from collections import deque
+from dataclasses import dataclass
 
 import psycopg
 import structlog
 from psycopg.rows import dict_row
 
-from auralink.audit.schemas import Operation
-from auralink.audit.store import insert_operations
+from auralink.audit.schemas import Record
+from auralink.audit.store import insert_records
 from auralink.core.db import Connection
 from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
@@ -37,12 +38,21 @@ class AuditUnavailable(AuralinkError):
     """Something has happened: under an Idempotency-Key this is the answer, so that a repeat does not do it twice."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """The records of one call, the first of which stands for it, and who waits for them until when (monotonic)."""
+
+    records: tuple[Record, ...]
+    done: asyncio.Future[None]
+    until: float
+
+
 class GroupCommit:
-    """Writes operations in batches on a connection of its own."""
+    """Writes records in batches on a connection of its own."""
 
     def __init__(self, dsn: Secret) -> None:
         self._dsn = dsn
-        self._queue: deque[tuple[Operation, asyncio.Future[None], float]] = deque()
+        self._queue: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
@@ -62,16 +72,16 @@ class GroupCommit:
         if self._connection is not None:
             await self._connection.close()
 
-    async def commit(self, operation: Operation) -> None:
-        """Returns when the record is durable.
+    async def commit(self, *records: Record) -> None:
+        """Returns when the records of a call are durable, all in one transaction. The first is named where that fails.
 
-        The record is written even if the caller is cancelled meanwhile.
+        They are written even if the caller is cancelled meanwhile.
 
         Raises:
             AuditUnavailable: the database did not take it within 10 s.
         """
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((operation, done, time.monotonic() + PATIENCE))
+        self._queue.append(_Waiting(records, done, time.monotonic() + PATIENCE))
         self._arrived.set()
         await asyncio.shield(done)
 
@@ -83,11 +93,12 @@ class GroupCommit:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_BATCH))]
                 await self._flush(batch)
 
-    async def _flush(self, batch: list[tuple[Operation, asyncio.Future[None], float]]) -> None:
+    async def _flush(self, batch: list[_Waiting]) -> None:
         while batch:
             try:
                 async with asyncio.timeout(PATIENCE):
-                    await insert_operations(await self._connected(), [operation for operation, _, _ in batch])
+                    records = [record for item in batch for record in item.records]
+                    await insert_records(await self._connected(), records)
             except (psycopg.OperationalError, TimeoutError) as error:
                 await self._disconnect()
                 log.warning("operation log: database unavailable", reason=str(error).strip() or "no answer", waiting=len(batch))
@@ -99,36 +110,26 @@ class GroupCommit:
                 return
             else:
                 audit_batch.observe(len(batch))
-                for _, done, _ in batch:
-                    _resolve(done)
+                for item in batch:
+                    _resolve(item.done)
                 return
 
-    async def _one_by_one(self, batch: list[tuple[Operation, asyncio.Future[None], float]], error: Exception) -> None:
-        """A batch that cannot be written is written row by row, so that one bad record does not take the others with it."""
+    async def _one_by_one(self, batch: list[_Waiting], error: Exception) -> None:
+        """A batch that cannot be written is written call by call, so that one bad record does not take the others with it."""
         if len(batch) > 1:
             for item in batch:
                 await self._flush([item])
             return
-        operation, done, _ = batch[0]
-        log.error("operation log: record refused", log_id=str(operation.id), reason=str(error).strip())
-        _resolve(done, self._unavailable(operation))
+        record = batch[0].records[0]
+        log.error("operation log: record refused", log_id=str(record.id), reason=str(error).strip())
+        _resolve(batch[0].done, _unavailable(record))
 
-    def _still_patient(
-        self, batch: list[tuple[Operation, asyncio.Future[None], float]]
-    ) -> list[tuple[Operation, asyncio.Future[None], float]]:
+    def _still_patient(self, batch: list[_Waiting]) -> list[_Waiting]:
         now = time.monotonic()
-        for operation, done, until in batch:
-            if until <= now:
-                _resolve(done, self._unavailable(operation))
-        return [item for item in batch if item[2] > now]
-
-    def _unavailable(self, operation: Operation) -> AuditUnavailable:
-        what = operation.tool or operation.operation
-        return AuditUnavailable(
-            f"{what!r} on {operation.server!r} was carried out with outcome {operation.outcome!r}, but its record could not be "
-            "written, so the answer is withheld; check the database before you repeat the call",
-            extra={"log_id": str(operation.id)},
-        )
+        for item in batch:
+            if item.until <= now:
+                _resolve(item.done, _unavailable(item.records[0]))
+        return [item for item in batch if item.until > now]
 
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -143,6 +144,14 @@ class GroupCommit:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
+
+
+def _unavailable(record: Record) -> AuditUnavailable:
+    return AuditUnavailable(
+        f"{record.subject} was carried out with outcome {record.outcome!r}, but its record could not be "
+        "written, so the answer is withheld; check the database before you repeat the call",
+        extra={"log_id": str(record.id)},
+    )
 
 
 def _resolve(done: "asyncio.Future[None]", error: Exception | None = None) -> None:

@@ -1,9 +1,9 @@
-"""The record of one operation, and the wire shapes of the log and the usage figures."""
+"""What the group commit writes, the record of one operation, and the wire shapes of the log and the usage figures."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -11,11 +11,31 @@ from pydantic import BaseModel
 from auralink.core.ids import uuid7
 
 
+class Record(Protocol):
+    """One row that the group commit writes. `kind` says by which part of `auralink.record_outcomes` (migrations)."""
+
+    kind: ClassVar[str]
+    id: UUID
+    user_id: UUID
+    outcome: str
+
+    @property
+    def subject(self) -> str:
+        """What was done and on what, for an error."""
+        ...
+
+    def row(self) -> dict[str, Any]:
+        """The row as the insert statement reads it."""
+        ...
+
+
 @dataclass(slots=True)
 class Operation:
     """One row of `mcp_operation_logs`: filled in while the call goes its way, written once, when it ends.
 
     The outcome is an internal error until something says otherwise. `label` is the server's name in metrics and is not stored."""
+
+    kind: ClassVar[str] = "operations"
 
     user_id: UUID
     operation: str
@@ -33,7 +53,20 @@ class Operation:
     trace_id: str | None = None
     request_bytes: int | None = None
     response_bytes: int | None = None
+    cost_usd: Decimal | None = None
     label: str = "unknown"
+
+    @property
+    def subject(self) -> str:
+        """What was done and on what, for an error."""
+        return f"{self.tool or self.operation!r} on {self.server!r}"
+
+    def row(self) -> dict[str, Any]:
+        """The row as the insert statement reads it."""
+        return {name: getattr(self, name) for name in STORED}
+
+
+STORED = tuple(name for name in Operation.__slots__ if name not in ("user_id", "label"))
 
 
 class LogEntry(BaseModel):
@@ -103,8 +136,3 @@ class Popular(BaseModel):
 
     days: int
     items: list[PopularTool]
-
-
-def json_row(operation: Operation) -> dict[str, Any]:
-    """The operation as the insert statement reads it."""
-    return {name: getattr(operation, name) for name in Operation.__slots__}

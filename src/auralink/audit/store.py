@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import orjson
 from psycopg.rows import DictRow
 
-from auralink.audit.schemas import Operation, json_row
+from auralink.audit.schemas import Record
 from auralink.core.db import Connection
 from auralink.core.paging import Position
 
-RECORD = "SELECT auralink.record_operations(%s::json)"
+RECORD = "SELECT auralink.record_outcomes(%s::json)"
 NUL = rb"\u0000"
 
 COLUMNS = """id AS log_id, user_id, at, connection_id, server, operation, tool, outcome, error, duration_ms, cached, served_by,
@@ -53,28 +54,38 @@ GROUP BY 1, 2 ORDER BY operations DESC, tool LIMIT %s
 """
 
 
-async def insert_operations(connection: Connection, operations: Sequence[Operation]) -> None:
+async def insert_records(connection: Connection, records: Sequence[Record]) -> None:
     """Writes a batch in one statement: one transaction, one round trip, each user's rows as that user."""
-    by_user: dict[UUID, list[dict[str, Any]]] = {}
-    for operation in operations:
-        by_user.setdefault(operation.user_id, []).append(json_row(operation))
-    await connection.execute(RECORD, [_json(by_user)], prepare=True)
+    by_user: dict[UUID, dict[str, list[dict[str, Any]]]] = {}
+    for record in records:
+        by_user.setdefault(record.user_id, {}).setdefault(record.kind, []).append(record.row())
+    entries = [{"user_id": user_id, **by_user[user_id]} for user_id in sorted(by_user)]  # one order of locks for all processes
+    await connection.execute(RECORD, [_json(entries)], prepare=True)
 
 
-def _json(by_user: Mapping[UUID, list[dict[str, Any]]]) -> str:
+def _json(entries: list[dict[str, Any]]) -> str:
     """The rows as JSON that Postgres takes: it has no text with a NUL or half a surrogate pair, which a server may well say."""
     try:
-        data = orjson.dumps([{"user_id": user_id, "rows": rows} for user_id, rows in by_user.items()])
+        data = orjson.dumps(entries, default=_money)
     except TypeError:
         data = NUL
     if NUL in data:
-        storable = {user_id: [_storable(row) for row in rows] for user_id, rows in by_user.items()}
-        data = orjson.dumps([{"user_id": user_id, "rows": rows} for user_id, rows in storable.items()])
+        data = orjson.dumps(_storable(entries), default=_money)
     return data.decode()
 
 
-def _storable(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _storable_text(value) if isinstance(value, str) else value for name, value in row.items()}
+def _money(value: object) -> str:
+    if isinstance(value, Decimal):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be stored")
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return _storable_text(value)
+    if isinstance(value, Mapping):
+        return {name: _storable(member) for name, member in value.items()}
+    return [_storable(member) for member in value] if isinstance(value, list) else value
 
 
 def _storable_text(text: str) -> str:
