@@ -3,7 +3,7 @@
 from auralink.core.db import Connection
 from auralink.core.errors import StartupError
 
-SHARED_TABLES = frozenset({"mcp_servers", "schema_migrations"})
+SHARED_TABLES = frozenset({"llm_models", "llm_providers", "mcp_servers", "schema_migrations"})
 """The tables without tenant rows, and the only ones that may lack row level security."""
 
 BYPASSING = """
