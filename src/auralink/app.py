@@ -19,6 +19,8 @@ from auralink.auth.signing import RequestSigner
 from auralink.auth.signing_keys import SigningKeys
 from auralink.auth.tokens import TokenVerifier
 from auralink.bootstrap import Foundation
+from auralink.core.buckets import RedisBuckets
+from auralink.core.changes import Changes
 from auralink.core.db import Database, one_line
 from auralink.core.egress import EgressGuard
 from auralink.core.errors import AuralinkError
@@ -35,7 +37,7 @@ from auralink.mcp.config import MCPConfig
 from auralink.mcp.downstream.endpoint import LOOPBACK_NAMES, McpEndpoint
 from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.methods import Methods
-from auralink.mcp.limits import RateLimiter, RedisBuckets
+from auralink.mcp.limits import RateLimiter
 from auralink.mcp.oauth import routes as oauth_routes
 from auralink.servers.catalogue import build_servers
 from auralink.servers.database import routes as database_routes
@@ -75,8 +77,10 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     limits = RateLimiter(config.mcp_global.rate_limit or settings.default_rate_limit, buckets)
     built_in = build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database)
     signer = RequestSigner(foundation.ring.derive("request signing"))
+    changes = Changes(foundation.dsn)
     mcp = build_mcp(
         db=db,
+        changes=changes,
         vault=Vault(db, foundation.ring),
         guard=guard,
         audit=audit,
@@ -105,6 +109,8 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
             await _tidy(db)  # before the first record: the month's partition must be there
             stack.push_async_callback(audit.close)
             await audit.open()
+            stack.push_async_callback(changes.close)
+            await changes.open()
             stack.push_async_callback(mcp.close)
             await mcp.open()
             stack.push_async_callback(wiki.close)

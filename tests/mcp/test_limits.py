@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from auralink.core.buckets import Buckets, MemoryBuckets, RedisBuckets
 from auralink.core.secret import Secret
-from auralink.mcp.limits import Buckets, MemoryBuckets, RedisBuckets
 
 
 async def taken(buckets: Buckets, calls: int, *, per_minute: int) -> int:

@@ -10,6 +10,8 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from auralink.auth.principal import Principal
+from auralink.core import changes as changes_module
+from auralink.core.changes import Changes
 from auralink.core.db import Connection, Database, Tenant
 from auralink.core.ids import uuid7
 from auralink.core.secret import Secret
@@ -49,12 +51,13 @@ async def db(dsn: Secret) -> AsyncIterator[Counting]:
 
 @pytest.fixture
 async def resolver(db: Counting, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ConnectionResolver]:
-    monkeypatch.setattr(resolve_module, "RECONNECT_EVERY", 0.05)
-    made = ConnectionResolver(db)
-    await made.open()
-    await eventually(lambda: made._listening)
+    monkeypatch.setattr(changes_module, "RECONNECT_EVERY", 0.05)
+    changes = Changes(db.dsn)
+    made = ConnectionResolver(db, changes)
+    await changes.open()
+    await eventually(lambda: changes.listening)
     yield made
-    await made.close()
+    await changes.close()
 
 
 async def add(database: Database, principal: Principal, name: str = "mine") -> Any:
@@ -81,9 +84,9 @@ async def add(database: Database, principal: Principal, name: str = "mine") -> A
 
 async def added(database: Database, resolver: ConnectionResolver, principal: Principal) -> Any:
     """A connection that the resolver has heard of."""
-    heard = resolver._changes
+    heard = resolver._version
     connection_id = await add(database, principal)
-    await eventually(lambda: resolver._changes > heard)
+    await eventually(lambda: resolver._version > heard)
     return connection_id
 
 
@@ -114,9 +117,9 @@ async def test_what_was_read_before_a_change_is_not_remembered_after_it(
     db.go_on.clear()
     reading = asyncio.create_task(resolver.resolve(principal, "mine"))
     await db.read.wait()
-    heard = resolver._changes
+    heard = resolver._version
     await rename(db, principal, connection_id, "other")
-    await eventually(lambda: resolver._changes > heard)
+    await eventually(lambda: resolver._version > heard)
     db.go_on.set()
     await reading
     with pytest.raises(ConnectionNotFound):
@@ -133,14 +136,14 @@ async def test_nothing_is_remembered_while_nobody_listens(
         await admin.execute("ALTER DATABASE " + test_database.name + " ALLOW_CONNECTIONS false")
         listeners = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'auralink listener'"
         await admin.execute(f"{listeners} AND datname = %s", [test_database.name])
-        await eventually(lambda: not resolver._listening)
+        await eventually(lambda: not resolver._changes.listening)
         assert not resolver._entries
         for _ in range(3):
             before = db.transactions
             assert (await resolver.resolve(principal, connection_id)).id == connection_id
             assert db.transactions == before + 1
         await admin.execute("ALTER DATABASE " + test_database.name + " ALLOW_CONNECTIONS true")
-    await eventually(lambda: resolver._listening)
+    await eventually(lambda: resolver._changes.listening)
     await resolver.resolve(principal, connection_id)
     before = db.transactions
     await resolver.resolve(principal, connection_id)

@@ -1,8 +1,6 @@
 """Keeps one server's trouble to itself (P-BULKHEAD): a circuit breaker and a cap on calls for each (server, credential).
 
-The breaker opens after `failure_threshold` failures in a row, refuses at once for `timeout` seconds, then lets one probe at a
-time through, and closes after `success_threshold` of them have succeeded (Nygard, "Release It!", ch. 5). A failure is what says
-that the server is unwell; a refusal of this call is none.
+A failure, to the breaker (core/breaker.py), is what says that the server is unwell; a refusal of this call is none.
 """
 
 import asyncio
@@ -10,6 +8,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Hashable
 
+from auralink.core.breaker import Breaker
 from auralink.core.errors import AuralinkError
 from auralink.core.telemetry import mcp_breakers
 from auralink.mcp.config import BreakerConfig
@@ -44,20 +43,17 @@ class ServerBusy(AuralinkError):
 
 
 class _Compartment:
-    __slots__ = ("failures", "opened_at", "probing", "slots", "successes", "under_way")
+    __slots__ = ("breaker", "slots", "under_way")
 
-    def __init__(self) -> None:
+    def __init__(self, config: BreakerConfig) -> None:
         self.slots = asyncio.Semaphore(MAX_UNDER_WAY)
-        self.failures = 0
-        self.successes = 0
-        self.opened_at: float | None = None
-        self.probing = False
+        self.breaker = Breaker(config)
         self.under_way = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing would be lost with it."""
-        return self.failures == 0 and self.opened_at is None and self.under_way == 0
+        return self.breaker.is_untroubled and self.under_way == 0
 
 
 class Bulkheads:
@@ -77,33 +73,33 @@ class Bulkheads:
         """
         server = record.server.name
         compartment = self._compartment((record.id, record.credential_version, record.server.transport))
-        self._check(compartment, server)
+        _check(compartment.breaker, server)
         if compartment.slots.locked():
             await _wait_for_slot(compartment, server, deadline)
         else:
             await compartment.slots.acquire()
         compartment.under_way += 1
-        probe = compartment.probing = compartment.opened_at is not None
+        probe = compartment.breaker.begin()
         try:
             yield
         except FAILURES:
-            self._failed(compartment, record.server.label)
+            if compartment.breaker.failed():
+                mcp_breakers.labels(record.server.label).inc()
             raise
         else:
-            if proves_health:
-                self._succeeded(compartment, record.server.label)
+            if proves_health and compartment.breaker.succeeded():
+                mcp_breakers.labels(record.server.label).dec()
         finally:
             compartment.slots.release()
             compartment.under_way -= 1
-            if probe:
-                compartment.probing = False
+            compartment.breaker.end(probe=probe)
 
     def _compartment(self, key: Hashable) -> _Compartment:
         compartment = self._compartments.get(key)
         if compartment is None:
             if len(self._compartments) >= REMEMBERED:
                 self._forget_idle()
-            compartment = self._compartments[key] = _Compartment()
+            compartment = self._compartments[key] = _Compartment(self._config)
         return compartment
 
     def _forget_idle(self) -> None:
@@ -112,35 +108,17 @@ class Bulkheads:
             if compartment.is_idle:
                 del self._compartments[key]
 
-    def _check(self, compartment: _Compartment, server: str) -> None:
-        if compartment.opened_at is None:
-            return
-        wait = compartment.opened_at + self._config.timeout - time.monotonic()
-        if wait <= 0 and not compartment.probing:
-            return
-        seconds = max(1, round(wait))
-        raise CircuitOpen(
-            f"MCP server {server!r} failed {compartment.failures} times in a row and is left alone; try again in {seconds} s",
-            headers={"Retry-After": str(seconds)},
-            extra={"retry_after": seconds},
-        )
 
-    def _failed(self, compartment: _Compartment, label: str) -> None:
-        compartment.failures += 1
-        compartment.successes = 0
-        if compartment.opened_at is not None or compartment.failures >= self._config.failure_threshold:
-            if compartment.opened_at is None:
-                mcp_breakers.labels(label).inc()
-            compartment.opened_at = time.monotonic()
-
-    def _succeeded(self, compartment: _Compartment, label: str) -> None:
-        if compartment.opened_at is None:
-            compartment.failures = 0
-            return
-        compartment.successes += 1
-        if compartment.successes >= self._config.success_threshold:
-            mcp_breakers.labels(label).dec()
-            compartment.opened_at, compartment.failures, compartment.successes = None, 0, 0
+def _check(breaker: Breaker, server: str) -> None:
+    wait = breaker.wait
+    if wait is None:
+        return
+    seconds = max(1, round(wait))
+    raise CircuitOpen(
+        f"MCP server {server!r} failed {breaker.failures} times in a row and is left alone; try again in {seconds} s",
+        headers={"Retry-After": str(seconds)},
+        extra={"retry_after": seconds},
+    )
 
 
 async def _wait_for_slot(compartment: _Compartment, server: str, deadline: float) -> None:

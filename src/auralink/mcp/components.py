@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from auralink.audit.group_commit import GroupCommit
 from auralink.auth.signing import RequestSigner
+from auralink.core.changes import Changes
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.journal.approvals import Approvals
@@ -52,7 +53,6 @@ class MCP:
     async def open(self) -> None:
         """Fills the registry from the configuration and gets ready to serve."""
         await self.registry.load_configuration(self.config)
-        await self.resolver.open()
         await self.oauth_http.open()
         await self.upstreams.open()
 
@@ -62,12 +62,12 @@ class MCP:
         await self.upstreams.close()
         await self.access.close()
         await self.oauth_http.close()
-        await self.resolver.close()
 
 
 def build_mcp(
     *,
     db: Database,
+    changes: Changes,
     vault: Vault,
     guard: EgressGuard,
     audit: GroupCommit,
@@ -81,12 +81,13 @@ def build_mcp(
 ) -> MCP:
     """Wires the domain. `public_url` is where users' browsers find this service; `state_key` signs OAuth states."""
     announcer = Announcer()
-    resolver = ConnectionResolver(db, announcer.lists_changed)
+    resolver = ConnectionResolver(db, changes, announcer.lists_changed)
     oauth_http = OAuthHttp(guard)
     access = AccessTokens(db, vault, oauth_http)
     authorizations = Authorizations(db, vault, oauth_http, site=Site(public_url), key=state_key)
     upstreams = Upstreams(config, guard, vault, built_in, announcer.announced, access=access, signer=signer)
     pins = Pins(db)
+    changes.subscribe(pins)
     registry = Registry(db, guard)
     connections = Connections(
         db,
@@ -99,7 +100,6 @@ def build_mcp(
         pins=pins,
         authorizations=authorizations,
     )
-    resolver.on_pins_changed = pins.forget
     gateway = Gateway(
         resolver=resolver,
         policy=Policy(pins, approvals),

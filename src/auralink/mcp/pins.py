@@ -16,6 +16,7 @@ from uuid import UUID
 import orjson
 
 from auralink.auth.principal import Principal
+from auralink.core.changes import Change
 from auralink.core.db import Database
 from auralink.core.errors import Conflict, Forbidden, NotFound
 from auralink.core.ids import uuid7
@@ -73,8 +74,13 @@ class Pins:
                 self._reviewed.popitem(last=False)
         return reviewed[1]
 
-    def forget(self) -> None:
-        """Looks everything up again: a pin was approved, here or in another process."""
+    def changed(self, change: Change) -> None:
+        """Looks everything up again when a pin was approved, here or in another process."""
+        if change.table == "tool_pins":
+            self.lost()
+
+    def lost(self) -> None:
+        """Looks everything up again."""
         self._reviewed.clear()
 
     async def approve(self, principal: Principal, pin_id: UUID) -> PinView:
@@ -90,7 +96,7 @@ class Pins:
             raise PinNotFound(f"you have no pin {pin_id}; GET /api/v1/mcp/pins lists yours")
         if not approved:
             raise PinChanged(f"the tool {row['tool']!r} is not quarantined")
-        self.forget()
+        self.lost()
         return _view(row)
 
     async def page(self, principal: Principal, *, after: Position | None, limit: int) -> PinPage:
