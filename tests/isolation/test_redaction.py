@@ -3,9 +3,9 @@
 import orjson
 import pytest
 
+from auralink.core.redaction import Redactor
 from auralink.core.secret import Secret
 from auralink.mcp.upstream.errors import UpstreamBadAnswer
-from auralink.mcp.upstream.redaction import Redactor
 
 pytestmark = pytest.mark.promise("P-SECRET")
 

@@ -11,6 +11,7 @@ import orjson
 from auralink.auth.principal import Principal
 from auralink.auth.signing import RequestSigner
 from auralink.core.egress import EgressGuard
+from auralink.core.redaction import Redactor
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.oauth.access import AccessTokens
@@ -19,7 +20,6 @@ from auralink.mcp.upstream.errors import UpstreamUnauthorized, UpstreamUnreachab
 from auralink.mcp.upstream.http import HeaderSource, HttpTransport, Sign, http_client
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.pool import SessionPool
-from auralink.mcp.upstream.redaction import Redactor
 from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstream.sse import SseTransport
 from auralink.mcp.upstream.stdio import StdioTransport

@@ -8,11 +8,11 @@ from urllib.parse import quote_plus
 
 import orjson
 
+from auralink.core.redaction import Redactor
 from auralink.core.secret import Secret
 from auralink.mcp.oauth.errors import AuthorizationServerFailed, TokenRefused
 from auralink.mcp.oauth.http import OAuthHttp
 from auralink.mcp.oauth.schemas import Terms
-from auralink.mcp.upstream.redaction import Redactor
 
 MAX_TOKEN = 64 * 1024
 SHOWN = 200

@@ -35,12 +35,12 @@ from mcp_types import (
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 from auralink import __version__
+from auralink.core.redaction import NOTHING_TO_HIDE, Redactor
 from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.upstream import shapes
 from auralink.mcp.upstream.conversation import Conversation
 from auralink.mcp.upstream.errors import SessionLost, UpstreamBadAnswer, UpstreamError, UpstreamRejected, UpstreamTimeout
 from auralink.mcp.upstream.listening import Listening
-from auralink.mcp.upstream.redaction import NOTHING_TO_HIDE, Redactor
 from auralink.mcp.upstream.sse import SseTransport
 from auralink.mcp.upstream.transport import Message, OnMessage, Transport
 

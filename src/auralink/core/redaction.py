@@ -1,6 +1,6 @@
-"""Keeps a connection's own secrets out of what a server says about itself and its failures (P-SECRET).
+"""Keeps the secrets of a call out of what a server or provider says about itself and its failures (P-SECRET).
 
-A server may quote the credential it was sent. What a tool answers is the user's and passes untouched; errors, descriptions and
+It may quote the credential it was sent. What a tool or model answers is the user's and passes untouched; errors, descriptions and
 names go on into messages, the operation log, metrics and tables, and are cleaned first.
 """
 
@@ -10,8 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import orjson
 
+from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
-from auralink.mcp.upstream.errors import UpstreamError
 
 MASK = "***"
 SHORTEST = 6
@@ -54,7 +54,7 @@ class Redactor:
             return {self.data(key): self.data(item) for key, item in value.items()}
         return [self.data(item) for item in value] if isinstance(value, list) else value
 
-    def clean(self, error: UpstreamError) -> None:
+    def clean(self, error: AuralinkError) -> None:
         """Masks the secrets in an error's message and extra fields, in place."""
         error.message = self.text(error.message)
         error.args = (error.message,)
