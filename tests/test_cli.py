@@ -1,5 +1,7 @@
 """The command line's edges: what an operator types wrong, and what the commands for operators do."""
 
+import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -224,3 +226,13 @@ def test_the_doctor_looks_into_a_database_of_ones_own(auralink: Auralink, test_d
     done = auralink("doctor", DATABASE_URL=test_database.service.reveal(), MCP_ENCRYPTION_KEY=key)
     assert done.returncode == 1
     assert "data_keys" in done.stdout
+
+
+def test_the_models_are_listed_and_synchronised_without_a_network(auralink: Auralink) -> None:
+    listed = auralink("models", "list", "anthropic", "--json")
+    assert listed.returncode == 0, listed.stderr
+    assert "anthropic/claude-opus-5-5" in {model["model_id"] for model in json.loads(listed.stdout)}
+    assert "openai/gpt-5.5" in auralink("models", "list").stdout
+    done = auralink("models", "sync", "--offline")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^0 models changed; prices of \d{4}-\d\d-\d\d \(genai-prices [\d.]+\)$", done.stdout, re.MULTILINE)

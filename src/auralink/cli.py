@@ -18,6 +18,7 @@ from rich.table import Table
 
 from auralink import __version__
 from auralink.auth.tokens import issue_token
+from auralink.cli_models import models
 from auralink.client import ApiError, AuraLink, ServiceUnreachable
 from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
@@ -33,6 +34,7 @@ keys = typer.Typer(no_args_is_help=True, help="The vault's keys.")
 app.add_typer(keys, name="keys")
 memory = typer.Typer(no_args_is_help=True, help="A user's memory as a file (the reference memory server's JSONL).")
 app.add_typer(memory, name="memory")
+app.add_typer(models, name="models")
 out = Console()
 progress_out = Console(stderr=True)
 

@@ -1,21 +1,25 @@
-"""A built-in server by itself, for any MCP client: over stdio, or over HTTP on loopback. It acts for one user of this machine."""
+"""What is done without a service: a built-in server by itself, for any MCP client (over stdio, or over HTTP on loopback; it acts for
+one user of this machine), and an operator's work on the database."""
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 from mcp.server.mcpserver import MCPServer
 
 from auralink.app import build_wiki
 from auralink.auth.principal import Principal, acting_as, user_id_of
-from auralink.bootstrap import Foundation, data_dir_of, lay_foundation
+from auralink.bootstrap import Foundation, Progress, data_dir_of, lay_foundation
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.core.errors import InvalidRequest
 from auralink.core.logging import configure_logging
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings
+from auralink.llm.catalogue.catalogue import Catalogue
+from auralink.llm.catalogue.config import load_catalogue_config
+from auralink.llm.catalogue.service import Models
 from auralink.servers.catalogue import build_servers
 from auralink.servers.database.access import Access, acting_on
 from auralink.servers.memory.jsonl import Imported, export_lines, import_lines
@@ -64,6 +68,27 @@ async def import_memory(settings: Settings, user: str, path: Path) -> Imported:
     """Adds a JSONL file to a user's graph."""
     async with opened_database(lay_foundation(settings)) as db:
         return await import_lines(Memory(db), local_user(settings, user), path.read_text("utf-8").splitlines())  # noqa: ASYNC240
+
+
+async def read_catalogue(settings: Settings, progress: Progress) -> Catalogue:
+    """The models that a service with these settings has."""
+    async with opened_database(lay_foundation(settings, progress)) as db:
+        return (await _merged_models(settings, db)).current
+
+
+async def synchronise_models(
+    settings: Settings, write: Callable[[Database], Awaitable[list[str]]], progress: Progress
+) -> list[str]:
+    """Brings the models in the database up to date with what the package has, then writes newer prices; what `write` says."""
+    async with opened_database(lay_foundation(settings, progress)) as db:
+        await _merged_models(settings, db)
+        return await write(db)
+
+
+async def _merged_models(settings: Settings, db: Database) -> Models:
+    models = Models(db, load_catalogue_config(settings.auralink_config))
+    await models.open()
+    return models
 
 
 @contextlib.asynccontextmanager

@@ -17,12 +17,23 @@ class Catalogue:
         self._by_id = {model.model_id: model for model in models}
         self._by_name: dict[str, Model] = {}
         for model in sorted(self._by_id.values(), key=_preference, reverse=True):
-            self._by_name[model.name] = model
+            self._by_name |= dict.fromkeys((model.name, *model.aliases), model)
         self._in_order = tuple(sorted(self._by_id.values(), key=_preference))
 
+    def get(self, model_id: str) -> Model | None:
+        """The model of this id."""
+        return self._by_id.get(model_id)
+
     def find(self, name: str) -> Model | None:
-        """The model called `provider/name`, else the one that a provider calls `name`; of several, the preferred vendor's."""
-        return self._by_id.get(name) or self._by_name.get(name)
+        """The model called `provider/name`, else the one that a provider calls `name`; of several, the preferred vendor's.
+
+        An alias is as good as a name.
+        """
+        if found := self._by_id.get(name) or self._by_name.get(name):
+            return found
+        provider, _, alias = name.partition("/")
+        found = self._by_name.get(alias)
+        return found if found is not None and found.provider == provider else None
 
     def __iter__(self) -> Iterator[Model]:
         """All models, by vendor in the order of preference, then by name."""

@@ -1,6 +1,7 @@
 """A model as the catalogue knows it, and what a call to it costs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from decimal import Decimal
 from typing import Literal
 
@@ -30,6 +31,15 @@ class LongContext:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceChange:
+    """Prices that a provider has announced, and the first day (UTC) that they are charged."""
+
+    since: date
+    prices: Prices
+    long_context: LongContext | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model at one provider. What is not known is None."""
 
@@ -47,6 +57,10 @@ class Model:
     """Tokens of an answer."""
     prices: Prices = Prices()
     long_context: LongContext | None = None
+    scheduled: tuple[PriceChange, ...] = ()
+    """Changes to come, the earliest first."""
+    aliases: tuple[str, ...] = ()
+    """Other names that it is found by."""
     deprecated: bool = False
     """Replaced or withdrawn by the provider; it is used when it is named, and chosen for nobody."""
 
@@ -64,6 +78,14 @@ class Model:
     def cached_input_usd(self) -> Decimal | None:
         """USD per million tokens that the provider reads from its cache."""
         return self.prices.cached_input_usd
+
+    def on(self, day: date) -> "Model":
+        """The model with the prices of a day."""
+        due = [change for change in self.scheduled if change.since <= day]
+        if not due:
+            return self
+        later = self.scheduled[len(due) :]
+        return replace(self, prices=due[-1].prices, long_context=due[-1].long_context, scheduled=later)
 
     def prices_for(self, prompt_tokens: int) -> Prices:
         """The prices of a call with a prompt of that length."""
