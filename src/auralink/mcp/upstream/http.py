@@ -15,6 +15,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from yarl import URL
 
 from auralink.core.egress import EgressGuard
+from auralink.core.server_events import EventReader, EventTooLarge
 from auralink.mcp.upstream.errors import (
     SessionLost,
     UpstreamAnswerTooLarge,
@@ -26,7 +27,6 @@ from auralink.mcp.upstream.errors import (
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
-from auralink.mcp.upstream.events import EventReader, EventTooLarge
 from auralink.mcp.upstream.transport import (
     MAX_ANSWER_BYTES,
     NOT_CANCELLABLE,

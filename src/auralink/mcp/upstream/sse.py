@@ -12,8 +12,8 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 import structlog
 
+from auralink.core.server_events import EventReader, EventTooLarge
 from auralink.mcp.upstream.errors import UpstreamBadAnswer, UpstreamClosed, UpstreamError, UpstreamTimeout
-from auralink.mcp.upstream.events import EventReader, EventTooLarge
 from auralink.mcp.upstream.http import CONNECT_SECONDS, SHOWN, HttpTransport
 from auralink.mcp.upstream.transport import Message, OnMessage
 

@@ -3,8 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES
-
+MAX_EVENT_BYTES = 4 * 1024 * 1024
 DEFAULT_RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
 
@@ -35,7 +34,7 @@ class EventReader:
         """The events with data; comments and empty ones are left out.
 
         Raises:
-            EventTooLarge: an event does not end within `MAX_ANSWER_BYTES`.
+            EventTooLarge: an event does not end within `MAX_EVENT_BYTES`.
         """
         buffer = b""
         async for chunk in chunks:
@@ -45,7 +44,7 @@ class EventReader:
                     self._take(line)
                 elif (event := self._event()) is not None:
                     yield event
-            if self._size + len(buffer) > MAX_ANSWER_BYTES:
+            if self._size + len(buffer) > MAX_EVENT_BYTES:
                 raise EventTooLarge
 
     def _take(self, line: bytes) -> None:
