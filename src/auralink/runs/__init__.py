@@ -1,0 +1,1 @@
+"""Runs: one execution of a definition, from acceptance to its one end."""
