@@ -14,7 +14,7 @@ from starlette.routing import Route
 from auralink import __version__, health
 from auralink.audit import routes as audit_routes
 from auralink.audit.group_commit import GroupCommit
-from auralink.auth import metadata, signing_routes
+from auralink.auth import metadata, run_tokens, signing_routes
 from auralink.auth.signing import RequestSigner
 from auralink.auth.signing_keys import SigningKeys
 from auralink.auth.tokens import TokenVerifier
@@ -30,6 +30,7 @@ from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import PROJECT_ROOT, Settings
 from auralink.journal import routes as approval_routes
 from auralink.journal.approvals import Approvals
+from auralink.journal.steps import Journal
 from auralink.mcp import routes as mcp_routes
 from auralink.mcp import toolset_routes
 from auralink.mcp.components import MCP, build_mcp
@@ -39,6 +40,8 @@ from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.limits import RateLimiter
 from auralink.mcp.oauth import routes as oauth_routes
+from auralink.runs import routes as run_routes
+from auralink.runs.service import Runs
 from auralink.servers.catalogue import build_servers
 from auralink.servers.database import routes as database_routes
 from auralink.servers.deepwiki import routes as deepwiki_routes
@@ -55,6 +58,7 @@ ROUTERS = (
     health.router,
     audit_routes.router,
     approval_routes.router,
+    run_routes.router,
     toolset_routes.router,
     oauth_routes.router,
     signing_routes.router,
@@ -78,6 +82,7 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
     built_in = build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database)
     signer = RequestSigner(foundation.ring.derive("request signing"))
     changes = Changes(foundation.dsn)
+    journal = Journal(db)
     mcp = build_mcp(
         db=db,
         changes=changes,
@@ -106,20 +111,24 @@ def build_app(settings: Settings, config: MCPConfig, foundation: Foundation) -> 
             stack.push_async_callback(limits.close)
             stack.push_async_callback(db.close)
             await _open_database(db)
-            await _tidy(db)  # before the first record: the month's partition must be there
+            await _tidy(db, settings)  # before the first record: the month's partition must be there
             stack.push_async_callback(audit.close)
             await audit.open()
             stack.push_async_callback(changes.close)
             await changes.open()
+            stack.push_async_callback(journal.close)
+            await journal.open()
             stack.push_async_callback(mcp.close)
             await mcp.open()
             stack.push_async_callback(wiki.close)
-            keeper = asyncio.create_task(_keep_house(db))
+            keeper = asyncio.create_task(_keep_house(db, settings))
             stack.callback(keeper.cancel)
             yield
 
     app = FastAPI(title="AuraLink AI Core", version=__version__, lifespan=lifespan, default_response_class=JSONBytes)
     app.state.verifier, app.state.db, app.state.mcp, app.state.approvals = verifier, db, mcp, approvals
+    app.state.runs, app.state.journal = Runs(db, changes), journal
+    app.state.run_tokens = run_tokens.RunTokens(foundation.ring.derive(run_tokens.PURPOSE))
     app.state.public_url, app.state.signer, app.state.signing_keys = public_url(settings), signer, SigningKeys(db)
     app.state.resource_metadata = metadata.ResourceMetadata(settings.jwt_issuer, settings.jwt_audience)
     for router in ROUTERS:
@@ -171,18 +180,20 @@ async def _open_database(db: Database) -> None:
         await check_isolation(connection)
 
 
-async def _keep_house(db: Database) -> None:
+async def _keep_house(db: Database, settings: Settings) -> None:
     """Every hour what is due."""
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
-        await _tidy(db)
+        await _tidy(db, settings)
 
 
-async def _tidy(db: Database) -> None:
-    """Partitions of the operation log for the months to come, and old idempotency keys away; one that fails stops no other."""
-    for duty in ("ensure_log_partitions", "forget_idempotency_keys"):
+async def _tidy(db: Database, settings: Settings) -> None:
+    """Partitions of the operation log for the months to come, old idempotency keys and old runs away; a duty that fails stops
+    no other."""
+    duties = {"ensure_log_partitions": "", "forget_idempotency_keys": "", "forget_runs": settings.run_retention_days}
+    for duty, argument in duties.items():
         try:
             async with db.system() as connection:
-                await connection.execute(f"SELECT auralink.{duty}()")
+                await connection.execute(f"SELECT auralink.{duty}({argument})")
         except (AuralinkError, psycopg.Error) as error:
             log.warning("housekeeping failed and will be tried again", duty=duty, reason=one_line(error))

@@ -1,6 +1,7 @@
 """Liveness, readiness, per-component detail and metrics."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -13,6 +14,7 @@ from auralink.core.db import Database, DatabaseUnavailable
 from auralink.core.http import JSONBytes
 from auralink.core.migrate import required_migrations
 from auralink.core.telemetry import render_metrics
+from auralink.runs import metrics as run_metrics
 
 router = APIRouter(tags=["health"])
 PATIENCE = 1.0
@@ -44,6 +46,8 @@ async def detailed(request: Request, _admin: Admin) -> Response:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format."""
+    with contextlib.suppress(psycopg.Error, DatabaseUnavailable):  # the other figures are worth having without these
+        await run_metrics.measure(request.app.state.db)
     return Response(render_metrics(request.app.state.db.stats()), media_type="text/plain; version=0.0.4")
 
 

@@ -44,6 +44,7 @@ TABLE_OF_ID = {
     "approval_id": "approvals",
     "pin_id": "tool_pins",
     "toolset_id": "mcp_toolsets",
+    "run_id": "runs",
 }
 """Where the rows are that the ids name; a row of another user is made in each."""
 ACTS_ON_NO_ROW = {
@@ -53,7 +54,7 @@ ACTS_ON_NO_ROW = {
     f"POST {API}/mcp/toolsets",
     f"POST {API}/signing-keys",
 }
-PARAMETERS = {"operation": "search"}
+PARAMETERS = {"operation": "search", "seq": "1"}
 """Values for parameters that are not ids."""
 BODIES: Mapping[str, Any] = {
     "credentials": {"token": "something"},

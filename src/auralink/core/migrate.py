@@ -6,6 +6,7 @@ blocks nobody. Why no library: docs/decisions/0001-migrations.md.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -23,6 +24,9 @@ STATEMENT_TIMEOUT = "5min"
 NOTICE_KILL_AFTER = "500ms"
 """How long the statement of a migrator that was killed goes on, and holds its locks (client_connection_check_interval)."""
 Phase = Literal["pre", "post", "all"]
+
+INCLUDE = re.compile(r"^-- include: (?P<package>[\w.]+)/(?P<file>[\w.]+) sha256:(?P<checksum>[0-9a-f]{64})$", re.MULTILINE)
+"""A line that stands for a file of an installed package: the schema of a library is the library's own."""
 
 CREATE_LEDGER = """
 CREATE SCHEMA IF NOT EXISTS auralink;
@@ -52,6 +56,15 @@ class Migration:
     @property
     def phase(self) -> str:
         return self.name.split("_", 2)[1]
+
+    @property
+    def statements(self) -> bytes:
+        """The SQL with its includes in place.
+
+        Raises:
+            StartupError: a file to include is not the one that the migration was written for.
+        """
+        return INCLUDE.sub(_included, self.sql).encode()
 
 
 def all_migrations() -> list[Migration]:
@@ -108,7 +121,7 @@ def apply(connection: psycopg.Connection, migration: Migration, progress: Callab
     progress(f"migrating: {migration.name}")
     try:
         with connection.transaction():
-            connection.execute(migration.sql.encode())
+            connection.execute(migration.statements)
             connection.execute(
                 "INSERT INTO auralink.schema_migrations (name, checksum) VALUES (%s, %s)",
                 [migration.name, migration.checksum],
@@ -116,3 +129,13 @@ def apply(connection: psycopg.Connection, migration: Migration, progress: Callab
     except psycopg.Error as error:
         raise StartupError(f"migration {migration.name} failed and was rolled back: {one_line(error)}") from error
     return migration.name
+
+
+def _included(line: re.Match[str]) -> str:
+    content = resources.files(line["package"]).joinpath(line["file"]).read_text("utf-8")
+    if hashlib.sha256(content.encode()).hexdigest() != line["checksum"]:
+        raise StartupError(
+            f"{line['file']} of {line['package']} is not the one that the migration includes; install the locked requirements "
+            "(`make setup`), or write a migration for what the new version changed"
+        )
+    return content

@@ -4,7 +4,9 @@ from auralink.core.db import Connection
 from auralink.core.errors import StartupError
 
 SHARED_TABLES = frozenset({"llm_models", "llm_providers", "mcp_servers", "schema_migrations"})
-"""The tables without tenant rows, and the only ones that may lack row level security."""
+"""The tables without tenant rows, and the only ones of the schema that may lack row level security.
+
+Beside them stand the queue's (schema `procrastinate`): its jobs are wake-ups and say nothing of any tenant."""
 
 BYPASSING = """
 SELECT r.rolname FROM pg_roles r

@@ -52,6 +52,7 @@ class Settings(BaseSettings):
     allowed_networks: Annotated[tuple[Network, ...], NoDecode] = ()
     wiki_repo_roots: Annotated[tuple[Path, ...], NoDecode] = ()
     default_rate_limit: int = Field(default=6000, ge=1, description="tool calls per user and minute")
+    run_retention_days: int = Field(default=30, ge=1, description="how long finished runs and their journals are kept")
     max_body_bytes: int = Field(default=1024 * 1024, ge=1024)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

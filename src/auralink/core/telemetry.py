@@ -1,6 +1,10 @@
 """The metrics of the service, as in docs/reference/metrics.md. No user id in a label; servers that users name are labelled `custom`."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 REGISTRY = CollectorRegistry()
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -26,7 +30,31 @@ audit_batch = Histogram(
     buckets=(1, 2, 5, 10, 20, 50, 100, 200),
     registry=REGISTRY,
 )
+journal_replays = Counter(
+    "auralink_journal_replays_total", "Calls of runs answered from their journal.", ["kind"], registry=REGISTRY
+)
+run_queue = Gauge("auralink_run_queue_depth", "Runs that are queued.", ["engine"], registry=REGISTRY)
+run_queue_age = Gauge("auralink_run_queue_age_seconds", "Age of the oldest queued run.", ["engine"], registry=REGISTRY)
+runs_by_status = Gauge("auralink_runs", "Runs that are under way or wait.", ["engine", "status"], registry=REGISTRY)
 db_pool = Gauge("auralink_db_pool_connections", "Connections of the database pool by state.", ["state"], registry=REGISTRY)
+
+
+class FinishedRuns(Collector):
+    """Runs that have ended, as the database counts them: every replica shows the same figures."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[str, str], int] = {}
+
+    def collect(self) -> Iterable[Metric]:
+        """The counter, by engine and outcome."""
+        family = CounterMetricFamily("auralink_agent_executions", "Runs that have ended.", labels=["engine", "outcome"])
+        for labels, count in self.counts.items():
+            family.add_metric(labels, count)
+        yield family
+
+
+finished_runs = FinishedRuns()
+REGISTRY.register(finished_runs)
 
 
 def render_metrics(pool_stats: dict[str, int]) -> bytes:

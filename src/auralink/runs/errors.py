@@ -1,0 +1,36 @@
+"""Refusals of the runs domain."""
+
+from auralink.core.errors import Conflict, InvalidRequest, NotFound
+
+
+class RunNotFound(NotFound):
+    """The user has no such run."""
+
+    code = "run_not_found"
+    title = "Run not found"
+
+
+class RunFinished(Conflict):
+    """The run has ended: there is nothing left to cancel or to decide."""
+
+    code = "run_finished"
+    title = "Run has ended"
+
+
+class RunNotFinished(Conflict):
+    """The run is still under way."""
+
+    code = "run_not_finished"
+    title = "Run has not ended"
+
+
+class BadOverride(InvalidRequest):
+    """A fork asks for a change that cannot be made."""
+
+    code = "bad_override"
+    title = "Bad override"
+
+
+def run_not_found(run_id: object) -> RunNotFound:
+    """The error for a run that is not there, or another user's, which looks the same."""
+    return RunNotFound(f"you have no run {run_id}; GET /api/v1/runs lists yours")

@@ -1,0 +1,353 @@
+"""Runs: accepting, watching, cancelling, and making new ones out of old ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from uuid import UUID
+
+from psycopg.rows import DictRow
+
+from auralink.core.changes import Change, Changes
+from auralink.core.db import Connection, Database, Tenant
+from auralink.core.ids import uuid7
+from auralink.core.paging import Position, encode_cursor
+from auralink.journal.errors import StepDecided, StepNotFound
+from auralink.journal.recorded import result_text
+from auralink.runs import store
+from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, run_not_found
+from auralink.runs.schemas import (
+    Event,
+    Fork,
+    JournalEntry,
+    JournalPage,
+    Overrides,
+    Parent,
+    Run,
+    RunDetail,
+    RunKind,
+    RunLimits,
+    RunPage,
+    StepDecision,
+)
+
+LOOK_EVERY = 0.2
+"""Seconds between two looks for events of a run that somebody follows; changes of its status are announced at once."""
+HEARTBEAT = 15.0
+BATCH = 200
+ALL = 2**31 - 1
+
+
+class Runs:
+    """What users do with runs, and what definitions do to start them."""
+
+    def __init__(self, db: Database, changes: Changes) -> None:
+        self._db = db
+        self._watched: dict[UUID, set[asyncio.Event]] = {}
+        changes.subscribe(self)
+
+    def changed(self, change: Change) -> None:
+        """A run has another status: whoever watches it looks."""
+        if change.table == "runs":
+            for event in self._watched.get(change.row_id, ()):
+                event.set()
+
+    def lost(self) -> None:
+        """Nothing is remembered: watchers look by themselves as well."""
+
+    async def accept(
+        self,
+        principal: Tenant,
+        *,
+        kind: RunKind,
+        definition_id: UUID | None,
+        engine: str,
+        definition: Mapping[str, Any],
+        input: Any,  # noqa: A002  # the run's own word for it
+        limits: Mapping[str, Any] | None = None,
+        room_id: str | None = None,
+        call_id: str | None = None,
+        priority: int = 0,
+        idempotency_key: str | None = None,
+        parent: Parent | None = None,
+    ) -> RunDetail:
+        """Accepts a run: it and its wake-up are committed when this returns. `definition` is the versioned snapshot that the
+        engine gets. The same idempotency key gives the run that it gave before. A child inherits its parent's remaining time."""
+        values = _values(
+            principal, kind=kind, definition_id=definition_id, engine=engine, definition=definition, input=input, limits=limits
+        )
+        values |= {"room_id": room_id, "call_id": call_id, "priority": priority, "idempotency_key": idempotency_key}
+        async with self._db.tenant(principal) as connection:
+            if parent is not None:
+                values |= await _inherited(connection, parent, values)
+            row = await self._insert(connection, values)
+        return RunDetail(**row)
+
+    async def get(self, principal: Tenant, run_id: UUID) -> RunDetail:
+        """One run. Raises RunNotFound."""
+        async with self._db.tenant(principal) as connection:
+            return await _get(connection, run_id)
+
+    async def page(self, principal: Tenant, chosen: Mapping[str, Any], *, after: Position | None, limit: int) -> RunPage:
+        """Runs, newest first; `chosen` has status, kind and definition_id, or None for any."""
+        async with self._db.tenant(principal) as connection:
+            rows = await store.page(connection, chosen, after=after, limit=limit + 1)
+        items = [Run(**row) for row in rows[:limit]]
+        cursor = encode_cursor((items[-1].accepted_at, items[-1].run_id)) if len(rows) > limit else None
+        return RunPage(items=items, next_cursor=cursor)
+
+    async def wait(self, principal: Tenant, run_id: UUID, seconds: float) -> RunDetail:
+        """The run when it has ended, or after `seconds` as it is then. Raises RunNotFound."""
+        until = asyncio.get_running_loop().time() + seconds
+        with_change = self._watch(run_id)
+        try:
+            while True:
+                run = await self.get(principal, run_id)
+                left = until - asyncio.get_running_loop().time()
+                if run.finished or left <= 0:
+                    return run
+                await _changed(with_change, min(left, 1.0))
+        finally:
+            self._unwatch(run_id, with_change)
+
+    async def events(self, principal: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[Event | None]:
+        """The run's events after number `after`, each once and in order, to the last; None now and then, when nothing happens.
+
+        Raises RunNotFound.
+        """
+        with_change = self._watch(run_id)
+        quiet_since = asyncio.get_running_loop().time()
+        try:
+            while True:
+                async with self._db.tenant(principal) as connection:
+                    run = await _get(connection, run_id)  # first: a run that has ended adds nothing after this
+                    rows = await store.events(connection, run_id, after=after, limit=BATCH)
+                for row in rows:
+                    yield Event(**row)
+                if rows:
+                    after, quiet_since = rows[-1]["seq"], asyncio.get_running_loop().time()
+                elif run.finished:
+                    return
+                if len(rows) < BATCH:
+                    await _changed(with_change, LOOK_EVERY)
+                if asyncio.get_running_loop().time() - quiet_since >= HEARTBEAT:
+                    quiet_since = asyncio.get_running_loop().time()
+                    yield None
+        finally:
+            self._unwatch(run_id, with_change)
+
+    async def journal(self, principal: Tenant, run_id: UUID, *, after: int, limit: int) -> JournalPage:
+        """A part of the run's journal. Raises RunNotFound."""
+        async with self._db.tenant(principal) as connection:
+            await _get(connection, run_id)
+            rows = await store.entries(connection, run_id, after=after, limit=limit + 1)
+        items = [JournalEntry(**row) for row in rows[:limit]]
+        return JournalPage(items=items, next_cursor=str(items[-1].seq) if len(rows) > limit else None)
+
+    async def cancel(self, principal: Tenant, run_id: UUID) -> RunDetail:
+        """Cancels a run, and what it has started. Raises RunNotFound, RunFinished."""
+        async with self._db.tenant(principal) as connection:
+            cancelled = await store.cancel(connection, run_id)
+            run = await _get(connection, run_id)
+        if not cancelled:
+            raise RunFinished(f"run {run_id} has ended ({run.status}); its journal stays readable, POST …/resume starts it anew")
+        return run
+
+    async def resume(self, principal: Tenant, run_id: UUID) -> RunDetail:
+        """A new run with the journal of one that has failed or was cancelled, without the failures at its end.
+
+        Raises RunNotFound, RunNotFinished.
+        """
+        async with self._db.tenant(principal) as connection:
+            source = await _source(connection, run_id)
+            if source["status"] not in ("failed", "cancelled"):
+                raise RunNotFinished(f"run {run_id} is {source['status']}; only a failed or cancelled run can be resumed")
+            return await self._again(connection, principal, source, upto=await store.last_good(connection, run_id))
+
+    async def fork(self, principal: Tenant, run_id: UUID, fork: Fork) -> RunDetail:
+        """A new run that knows the first `at` entries of a journal, and goes its own way from there.
+
+        Raises RunNotFound, BadOverride.
+        """
+        async with self._db.tenant(principal) as connection:
+            source = await _source(connection, run_id)
+            run = await self._again(connection, principal, source, upto=fork.at, overrides=fork.overrides)
+            for seq, answer in fork.overrides.answers.items():
+                if seq > fork.at or not await store.replace_answer(connection, run.run_id, seq, result_text(answer)):
+                    raise BadOverride(f"entry {seq} is not among the answered entries up to {fork.at}; GET …/journal lists them")
+        return run
+
+    async def replay(self, principal: Tenant, run_id: UUID) -> RunDetail:
+        """A new run of the definition against the journal alone: no upstream is reached, and it costs nothing.
+
+        Raises RunNotFound, RunNotFinished.
+        """
+        async with self._db.tenant(principal) as connection:
+            source = await _source(connection, run_id)
+            if source["finished_at"] is None:
+                raise RunNotFinished(f"run {run_id} is {source['status']}; only a run that has ended can be replayed")
+            return await self._again(connection, principal, source, upto=ALL, mode="replay")
+
+    async def decide(self, principal: Tenant, run_id: UUID, seq: int, decision: StepDecision) -> RunDetail:
+        """Says what became of a call whose outcome is unknown.
+
+        Raises RunNotFound, StepNotFound, StepDecided.
+        """
+        async with self._db.tenant(principal) as connection:
+            run = await _get(connection, run_id)
+            entry = await store.find_entry(connection, run_id, seq)
+            if entry is None:
+                raise StepNotFound(f"run {run_id} has no journal entry {seq}; GET …/journal lists them")
+            if entry["status"] != "unknown" or run.finished:
+                raise StepDecided(
+                    f"entry {seq} of run {run_id} is {entry['status']}; only one that is unknown waits for a decision"
+                )
+            if decision.decision == "abort":
+                await store.cancel(connection, run_id)
+            elif decision.decision == "retry":
+                await store.retry_entry(connection, run_id, seq)
+            else:
+                await store.answer_entry(connection, run_id, seq, result_text(_as_answer(entry["kind"], decision.answer)))
+            await store.resume_if_known(connection, run_id)
+            return await _get(connection, run_id)
+
+    async def _again(
+        self,
+        connection: Connection,
+        principal: Tenant,
+        source: DictRow,
+        *,
+        upto: int,
+        mode: str = "live",
+        overrides: Overrides | None = None,
+    ) -> RunDetail:
+        """Accepts a run made from `source`, with its journal up to an entry."""
+        values = _values(
+            principal,
+            kind=source["kind"],
+            definition_id=source["definition_id"],
+            engine=source["engine"],
+            definition=source["definition"],
+            input=source["input"],
+            limits=source["limits"],
+        )
+        values |= {name: source[name] for name in ("room_id", "call_id", "priority", "origin_id", "clock", "overrides")}
+        values |= {"mode": mode, "source_id": source["id"]}
+        if overrides is not None:
+            values |= _overridden(values, overrides)
+        if mode == "replay":
+            values["max_attempts"] = 1
+        row = await self._insert(connection, values, copy=(source["id"], upto))
+        return RunDetail(**row)
+
+    async def _insert(
+        self, connection: Connection, values: Mapping[str, Any], copy: tuple[UUID, int] | None = None
+    ) -> Mapping[str, Any]:
+        row = await store.insert_run(connection, values)
+        if row is None:
+            existing = await store.find_run_by_key(connection, values["idempotency_key"])
+            assert existing is not None
+            return existing
+        if copy is not None:
+            await store.copy_journal(connection, copy[0], values["id"], copy[1])
+        await store.wake_workers(connection, values["engine"])
+        return row
+
+    def _watch(self, run_id: UUID) -> asyncio.Event:
+        event = asyncio.Event()
+        self._watched.setdefault(run_id, set()).add(event)
+        return event
+
+    def _unwatch(self, run_id: UUID, event: asyncio.Event) -> None:
+        watchers = self._watched[run_id]
+        watchers.discard(event)
+        if not watchers:
+            del self._watched[run_id]
+
+
+async def _changed(event: asyncio.Event, seconds: float) -> None:
+    """Returns when the status has changed, or after `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+    event.clear()
+
+
+async def _get(connection: Connection, run_id: UUID) -> RunDetail:
+    row = await store.find_run(connection, run_id)
+    if row is None:
+        raise run_not_found(run_id)
+    return RunDetail(**row)
+
+
+async def _source(connection: Connection, run_id: UUID) -> DictRow:
+    row = await store.find_source(connection, run_id)
+    if row is None:
+        raise run_not_found(run_id)
+    return row
+
+
+async def _inherited(connection: Connection, parent: Parent, values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a child has from its parent: never more time than that has left."""
+    row = await _source(connection, parent.run_id)
+    left = max(row["time_limit"] - row["time_used"], 1.0)
+    return {"parent_id": parent.run_id, "parent_seq": parent.seq, "time_limit": min(values["time_limit"], left)}
+
+
+def _values(
+    principal: Tenant,
+    *,
+    kind: RunKind,
+    definition_id: UUID | None,
+    engine: str,
+    definition: Mapping[str, Any],
+    input: Any,  # noqa: A002  # as in `accept`
+    limits: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The row of a new run."""
+    checked, run_id = RunLimits.model_validate(limits or {}), uuid7()
+    return {
+        "id": run_id,
+        "user_id": principal.user_id,
+        "kind": kind,
+        "definition_id": definition_id,
+        "engine": engine,
+        "definition": dict(definition),
+        "input": input,
+        "limits": checked.model_dump(mode="json", exclude_none=True),
+        "overrides": {},
+        "mode": "live",
+        "priority": 0,
+        "max_attempts": checked.max_attempts,
+        "time_limit": checked.seconds,
+        "memory_mb": checked.memory_mb,
+        "concurrency": checked.concurrency,
+        "room_id": None,
+        "call_id": None,
+        "parent_id": None,
+        "parent_seq": None,
+        "origin_id": run_id,
+        "source_id": None,
+        "idempotency_key": None,
+        "clock": None,
+    }
+
+
+def _overridden(values: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    if overrides.model is not None:
+        changed["overrides"] = {**values["overrides"], "model": overrides.model}
+    if overrides.input is not None:
+        changed["input"] = overrides.input
+    if overrides.definition is not None:
+        changed["definition"] = {**values["definition"], **overrides.definition}
+    return changed
+
+
+def _as_answer(kind: str, answer: Any) -> Any:
+    """An answer as the gateway gives it: a tool's is a result, for which a person may write a text."""
+    if kind == "tool" and not (isinstance(answer, dict) and "content" in answer):
+        text = answer if isinstance(answer, str) else store.json_of(answer)
+        return {"content": [{"type": "text", "text": text}]}
+    return answer

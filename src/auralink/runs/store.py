@@ -1,0 +1,229 @@
+"""SQL of runs. Who may see a row is decided by row level security; a store never commits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg.rows import DictRow
+
+from auralink.core.db import Connection
+from auralink.core.paging import Position
+
+SUMMARY = """id AS run_id, kind, engine, definition_id, status, reason, wait_until, mode, step, attempt, priority, room_id, call_id,
+    parent_id, source_id, steps, replayed, diverged, tokens, cost_usd, accepted_at, started_at, finished_at, output, error"""
+DETAIL = f"{SUMMARY}, definition, input, limits, state"
+
+INSERT = f"""
+INSERT INTO auralink.runs
+    (id, user_id, kind, definition_id, engine, definition, input, limits, overrides, mode, priority, max_attempts, time_limit,
+     memory_mb, concurrency, room_id, call_id, parent_id, parent_seq, origin_id, source_id, idempotency_key, clock)
+VALUES
+    (%(id)s, %(user_id)s, %(kind)s, %(definition_id)s, %(engine)s, %(definition)s::json, %(input)s::json, %(limits)s::json,
+     %(overrides)s::json, %(mode)s, %(priority)s, %(max_attempts)s, %(time_limit)s, %(memory_mb)s, %(concurrency)s, %(room_id)s,
+     %(call_id)s, %(parent_id)s, %(parent_seq)s, %(origin_id)s, %(source_id)s, %(idempotency_key)s, coalesce(%(clock)s, now()))
+ON CONFLICT (user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING {DETAIL}
+"""
+LIMIT = """
+INSERT INTO auralink.usage_limits (user_id, scope, period, max_tokens, max_cost_usd, set_by)
+VALUES (%s, 'run:' || %s::text, 'total', %s, %s, 'run') ON CONFLICT DO NOTHING
+"""
+BY_KEY = f"SELECT {DETAIL} FROM auralink.runs WHERE idempotency_key = %s"
+BY_ID = f"SELECT {DETAIL} FROM auralink.runs WHERE id = %s"
+SOURCE = """
+SELECT id, kind, definition_id, engine, definition, input, limits, overrides, priority, room_id, call_id, origin_id, clock, status,
+       finished_at, time_limit, time_used
+FROM auralink.runs WHERE id = %s
+"""
+PAGE = f"""
+SELECT {SUMMARY} FROM auralink.runs
+WHERE (%(status)s::text IS NULL OR status = %(status)s) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+  AND (%(definition_id)s::uuid IS NULL OR definition_id = %(definition_id)s)
+  AND (%(at)s::timestamptz IS NULL OR (accepted_at, id) < (%(at)s, %(after)s::uuid))
+ORDER BY accepted_at DESC, id DESC LIMIT %(limit)s
+"""
+COPY = """
+INSERT INTO auralink.run_journal
+    (run_id, seq, user_id, kind, label, key, occurrence, status, request, response, attempt, asked_in, owner, gateway_lease, began,
+     done, started_at, finished_at)
+SELECT %(target)s, seq, user_id, kind, label, key, occurrence, status, request, response, 0, 0, owner, gateway_lease, began, done,
+       started_at, finished_at
+FROM auralink.run_journal WHERE run_id = %(source)s AND seq <= %(upto)s AND status = 'done'
+"""
+COUNTERS = """
+UPDATE auralink.runs SET last_seq = coalesce(j.seq, 0), tick = coalesce(j.tick, 0)
+FROM (SELECT max(seq) AS seq, max(greatest(began, done)) AS tick FROM auralink.run_journal WHERE run_id = %(target)s) AS j
+WHERE id = %(target)s
+"""
+ANSWER = "UPDATE auralink.run_journal SET response = %s::json WHERE run_id = %s AND seq = %s RETURNING seq"
+LAST_GOOD = """
+SELECT coalesce(max(seq), 0) AS seq FROM auralink.run_journal WHERE run_id = %s AND status = 'done' AND response->'error' IS NULL
+"""
+ENTRIES = """
+SELECT seq, kind, label AS name, occurrence, status, attempt, request, response, tokens, cost_usd, started_at, finished_at
+FROM auralink.run_journal WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s
+"""
+EVENTS = "SELECT seq, type, data, at FROM auralink.run_events WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"
+ENTRY = """
+SELECT j.status, j.kind FROM auralink.run_journal j JOIN auralink.runs r ON r.id = j.run_id
+WHERE j.run_id = %s AND j.seq = %s FOR NO KEY UPDATE OF r
+"""
+RETRY = """
+UPDATE auralink.run_journal SET status = 'started', sent = false, gateway_lease = clock_timestamp() WHERE run_id = %s AND seq = %s
+"""
+HAPPENED = """
+WITH run AS (UPDATE auralink.runs SET tick = tick + 1 WHERE id = %(run)s RETURNING tick)
+UPDATE auralink.run_journal SET status = 'done', response = %(response)s::json, finished_at = clock_timestamp(),
+    done = (SELECT tick FROM run)
+WHERE run_id = %(run)s AND seq = %(seq)s
+"""
+RESUME_IF_KNOWN = """
+SELECT auralink.requeue_run(%(run)s) WHERE NOT EXISTS (
+    SELECT FROM auralink.run_journal WHERE run_id = %(run)s AND status = 'unknown')
+"""
+
+
+def json_of(value: Any) -> str:
+    """A value as JSON text for a column of type json."""
+    return orjson.dumps(value, default=str).decode()
+
+
+async def insert_run(connection: Connection, values: Mapping[str, Any]) -> DictRow | None:
+    """Inserts a run and wakes a worker; None if the user has a run of this idempotency key."""
+    texts = {name: json_of(values[name]) for name in ("definition", "input", "limits", "overrides")}
+    row = await (await connection.execute(INSERT, {**values, **texts})).fetchone()
+    if row is not None:
+        limits = values["limits"]
+        if limits.get("tokens") is not None or limits.get("cost_usd") is not None:
+            await connection.execute(LIMIT, [values["user_id"], values["id"], limits.get("tokens"), limits.get("cost_usd")])
+    return row
+
+
+async def wake_workers(connection: Connection, engine: str) -> None:
+    """A wake-up job, in the transaction of the caller."""
+    await connection.execute("SELECT auralink.wake_workers(%s)", [engine])
+
+
+async def find_run(connection: Connection, run_id: UUID) -> DictRow | None:
+    """One run of the tenant, in full."""
+    return await (await connection.execute(BY_ID, [run_id])).fetchone()
+
+
+async def find_run_by_key(connection: Connection, key: str) -> DictRow | None:
+    """The run that was accepted under an idempotency key."""
+    return await (await connection.execute(BY_KEY, [key])).fetchone()
+
+
+async def find_source(connection: Connection, run_id: UUID) -> DictRow | None:
+    """What another run is made from."""
+    return await (await connection.execute(SOURCE, [run_id])).fetchone()
+
+
+async def page(connection: Connection, chosen: Mapping[str, Any], *, after: Position | None, limit: int) -> list[DictRow]:
+    """The tenant's runs, newest first."""
+    at, row_id = after or (None, None)
+    return await (await connection.execute(PAGE, {**chosen, "at": at, "after": row_id, "limit": limit})).fetchall()
+
+
+async def cancel(connection: Connection, run_id: UUID) -> bool:
+    """Cancels a run and its children; False if it has ended."""
+    row = await (await connection.execute("SELECT auralink.cancel_run(%s) AS cancelled", [run_id])).fetchone()
+    return bool(row and row["cancelled"])
+
+
+async def copy_journal(connection: Connection, source: UUID, target: UUID, upto: int) -> None:
+    """Gives a run the answered entries of another, up to a number; what it adds is numbered after them."""
+    await connection.execute(COPY, {"source": source, "target": target, "upto": upto})
+    await connection.execute(COUNTERS, {"target": target})
+
+
+async def replace_answer(connection: Connection, run_id: UUID, seq: int, response: str) -> bool:
+    """Another answer to an entry; False if it is not there."""
+    return await (await connection.execute(ANSWER, [response, run_id, seq])).fetchone() is not None
+
+
+async def last_good(connection: Connection, run_id: UUID) -> int:
+    """The last entry that is an answer and no failure."""
+    row = await (await connection.execute(LAST_GOOD, [run_id])).fetchone()
+    assert row is not None
+    return int(row["seq"])
+
+
+async def entries(connection: Connection, run_id: UUID, *, after: int, limit: int) -> list[DictRow]:
+    """A run's journal, in order."""
+    return await (await connection.execute(ENTRIES, [run_id, after, limit])).fetchall()
+
+
+async def events(connection: Connection, run_id: UUID, *, after: int, limit: int) -> list[DictRow]:
+    """A run's events, in order."""
+    return await (await connection.execute(EVENTS, [run_id, after, limit], prepare=True)).fetchall()
+
+
+async def find_entry(connection: Connection, run_id: UUID, seq: int) -> DictRow | None:
+    """Status and kind of a journal entry; its run is locked until the transaction ends."""
+    return await (await connection.execute(ENTRY, [run_id, seq])).fetchone()
+
+
+async def retry_entry(connection: Connection, run_id: UUID, seq: int) -> None:
+    """Lets the next attempt make the call."""
+    await connection.execute(RETRY, [run_id, seq])
+
+
+async def answer_entry(connection: Connection, run_id: UUID, seq: int, response: str) -> None:
+    """Gives a call the answer that it had."""
+    await connection.execute(HAPPENED, {"run": run_id, "seq": seq, "response": response})
+
+
+async def resume_if_known(connection: Connection, run_id: UUID) -> None:
+    """Queues the run again once no outcome of it is unknown."""
+    await connection.execute(RESUME_IF_KNOWN, {"run": run_id})
+
+
+# --- the worker's
+
+
+async def claim(connection: Connection, worker: UUID, engines: Sequence[str], *, lease: float, per_user: int) -> DictRow | None:
+    """Takes the next run, across tenants (`claim_run`)."""
+    query = "SELECT * FROM auralink.claim_run(%s, %s, %s, %s)"
+    return await (await connection.execute(query, [worker, list(engines), lease, per_user])).fetchone()
+
+
+async def renew(connection: Connection, held: Mapping[UUID, int], lease: float) -> list[DictRow]:
+    """Renews the leases of runs held with their attempts; those that are not held any more come back with the reason."""
+    query = "SELECT run_id, status FROM auralink.renew_leases(%s, %s, %s)"
+    return await (await connection.execute(query, [list(held), list(held.values()), lease])).fetchall()
+
+
+async def reconcile(connection: Connection, max_losses: int) -> int:
+    """Puts right what nobody else will, across tenants (`reconcile_runs`)."""
+    row = await (await connection.execute("SELECT auralink.reconcile_runs(%s) AS put_right", [max_losses])).fetchone()
+    assert row is not None
+    return int(row["put_right"])
+
+
+async def add_events(connection: Connection, run_id: UUID, attempt: int, said: Sequence[Mapping[str, Any]]) -> bool:
+    """What an engine tells; False if its attempt is over."""
+    query = "SELECT auralink.add_run_events(%s, %s, %s::json) AS added"
+    row = await (await connection.execute(query, [run_id, attempt, json_of(said)])).fetchone()
+    return bool(row and row["added"])
+
+
+async def finish(connection: Connection, run_id: UUID, attempt: int, status: str, *, output: Any, error: Any) -> bool:
+    """Ends a run; False if its attempt is over."""
+    query = "SELECT auralink.finish_run(%s, %s, %s, %s::json, %s::json) AS finished"
+    values = [run_id, attempt, status, json_of(output), None if error is None else json_of(error)]
+    row = await (await connection.execute(query, values)).fetchone()
+    return bool(row and row["finished"])
+
+
+async def put_off(connection: Connection, run_id: UUID, attempt: int, error: Any, seconds: float) -> bool:
+    """Lets a failed run be tried again after a while; False if its attempt is over."""
+    query = "SELECT auralink.put_run_off(%s, %s, %s::json, %s) AS put_off"
+    row = await (await connection.execute(query, [run_id, attempt, json_of(error), seconds])).fetchone()
+    return bool(row and row["put_off"])
+
+
+async def statistics(connection: Connection) -> list[DictRow]:
+    """Runs by engine and status, over all users (`run_statistics`)."""
+    return await (await connection.execute("SELECT * FROM auralink.run_statistics()")).fetchall()
