@@ -261,6 +261,19 @@ BEGIN
     WHERE m.id NOT IN (SELECT n.id FROM renewed n);
 END $$;
 
+-- Queues the runs of a worker that stops: another goes on with them at once.
+CREATE FUNCTION auralink.give_back_runs(held uuid[], attempts integer[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+    given record;
+BEGIN
+    FOR given IN SELECT r.id, r.engine FROM auralink.runs r JOIN unnest(held, attempts) AS h(id, attempt) USING (id, attempt)
+                 WHERE r.status = 'running' ORDER BY r.id FOR NO KEY UPDATE OF r LOOP
+        UPDATE auralink.runs SET status = 'queued' WHERE id = given.id;
+        PERFORM auralink.wake_workers(given.engine);
+    END LOOP;
+END $$;
+
 -- Puts right what nobody else will: leases that ran out, waits that are over, runs without a job, jobs of dead workers.
 CREATE FUNCTION auralink.reconcile_runs(max_losses integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
@@ -561,12 +574,13 @@ BEGIN
 END $$;
 
 -- Puts a failed attempt off; the run is queued again `after` seconds from now. False if the attempt is over already.
-CREATE FUNCTION auralink.put_run_off(run uuid, of_attempt integer, its_error json, after double precision) RETURNS boolean
+CREATE FUNCTION auralink.put_run_off(
+        run uuid, of_attempt integer, its_error json, after double precision, was_lost boolean) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
     UPDATE auralink.runs r
     SET status = 'waiting', reason = 'backoff', wait_until = clock_timestamp() + make_interval(secs => after), error = its_error,
-        failures = r.failures + 1
+        failures = r.failures + CASE WHEN was_lost THEN 0 ELSE 1 END, losses = r.losses + CASE WHEN was_lost THEN 1 ELSE 0 END
     WHERE r.id = run AND r.attempt = of_attempt AND r.status = 'running';
     RETURN FOUND;
 END $$;
@@ -611,6 +625,7 @@ GRANT SELECT ON auralink.workflow_executions, auralink.team_conversations, aural
 GRANT CREATE ON SCHEMA auralink TO auralink_system;
 ALTER FUNCTION auralink.claim_run(uuid, text[], double precision, integer) OWNER TO auralink_system;
 ALTER FUNCTION auralink.renew_leases(uuid[], integer[], double precision) OWNER TO auralink_system;
+ALTER FUNCTION auralink.give_back_runs(uuid[], integer[]) OWNER TO auralink_system;
 ALTER FUNCTION auralink.reconcile_runs(integer) OWNER TO auralink_system;
 ALTER FUNCTION auralink.forget_runs(integer) OWNER TO auralink_system;
 ALTER FUNCTION auralink.run_statistics() OWNER TO auralink_system;
@@ -618,12 +633,13 @@ REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA auralink FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auralink.wake_workers(text, integer), auralink.requeue_run(uuid) TO auralink_service, auralink_system;
 GRANT EXECUTE ON FUNCTION auralink.claim_run(uuid, text[], double precision, integer),
-    auralink.renew_leases(uuid[], integer[], double precision), auralink.reconcile_runs(integer), auralink.forget_runs(integer),
+    auralink.renew_leases(uuid[], integer[], double precision), auralink.give_back_runs(uuid[], integer[]),
+    auralink.reconcile_runs(integer), auralink.forget_runs(integer),
     auralink.run_statistics(),
     auralink.journal_begin(uuid, uuid, integer, text, text, bytea, text, boolean, uuid, double precision, integer, boolean),
     auralink.journal_renew(uuid, uuid, integer, uuid, double precision),
     auralink.suspend_run(uuid, integer, integer, uuid, text, timestamptz),
     auralink.insert_steps(uuid, json), auralink.add_run_events(uuid, integer, json),
     auralink.finish_run(uuid, integer, text, json, json), auralink.child_has_ended(uuid),
-    auralink.put_run_off(uuid, integer, json, double precision), auralink.cancel_run(uuid)
+    auralink.put_run_off(uuid, integer, json, double precision, boolean), auralink.cancel_run(uuid)
     TO auralink_service;

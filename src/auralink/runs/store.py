@@ -217,11 +217,16 @@ async def finish(connection: Connection, run_id: UUID, attempt: int, status: str
     return bool(row and row["finished"])
 
 
-async def put_off(connection: Connection, run_id: UUID, attempt: int, error: Any, seconds: float) -> bool:
+async def put_off(connection: Connection, run_id: UUID, attempt: int, error: Any, *, seconds: float, was_lost: bool) -> bool:
     """Lets a failed run be tried again after a while; False if its attempt is over."""
-    query = "SELECT auralink.put_run_off(%s, %s, %s::json, %s) AS put_off"
-    row = await (await connection.execute(query, [run_id, attempt, json_of(error), seconds])).fetchone()
+    query = "SELECT auralink.put_run_off(%s, %s, %s::json, %s, %s) AS put_off"
+    row = await (await connection.execute(query, [run_id, attempt, json_of(error), seconds, was_lost])).fetchone()
     return bool(row and row["put_off"])
+
+
+async def give_back(connection: Connection, held: Mapping[UUID, int]) -> None:
+    """Queues a worker's runs again, across tenants, because the worker stops (`give_back_runs`)."""
+    await connection.execute("SELECT auralink.give_back_runs(%s, %s)", [list(held), list(held.values())])
 
 
 async def statistics(connection: Connection) -> list[DictRow]:
