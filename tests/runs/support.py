@@ -92,7 +92,8 @@ async def accept(runs: Runs, principal: Principal, **fields: Any) -> RunDetail:
 def rows(dsn: Secret, query: str, *values: object) -> list[dict[str, Any]]:
     """What the superuser sees."""
     with psycopg.connect(dsn.reveal(), row_factory=dict_row, autocommit=True) as session:
-        return session.execute(query, values).fetchall()
+        result = session.execute(query, values)
+        return result.fetchall() if result.description else []
 
 
 async def until(condition: Callable[[], Awaitable[object]], seconds: float = 15.0) -> None:

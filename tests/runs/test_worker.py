@@ -1,16 +1,12 @@
 """The worker against a real Postgres: runs are taken, fenced, suspended, cancelled, tried again, and never lost."""
 
-import asyncio
-from typing import Any
-
 import pytest
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
 from auralink.runs.engines import Failure, OnEvent, Result, Start
 from auralink.vault.crypto import KeyRing
-from tests.conftest import MakePrincipal, TestDatabase, eventually
-from tests.runs.support import accept, rows, runs_of, working
+from tests.runs.support import accept, runs_of, working
 
 
 async def echo(start: Start, on_event: OnEvent) -> Result | Failure:
