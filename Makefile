@@ -4,22 +4,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MSG = printf '%s\n'
+ENGINES := $(patsubst engines/%/engine.toml,%,$(wildcard engines/*/engine.toml))
+TESTED := langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test check conformance format lock bench bench-wiki clean
+.PHONY: help setup engines run stop test check conformance format lock bench bench-wiki clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.service ## Install the service into .venv (the command is then .venv/bin/auralink)
 
+engines: $(ENGINES:%=engines/%/.venv/.installed) ## Install the agent frameworks, each into an environment of its own
+
 run: $(VENV)/.service ## Set everything up, serve on 127.0.0.1:8001, and do a first real job
+	@$(MAKE) --no-print-directory --keep-going engines || $(MSG) 'going on without the engines that could not be installed' >&2
 	@exec $(BIN)/auralink serve --first-job
 
 stop: ## Stop the service and its Postgres, also what a killed run left
 	@if [ -x $(BIN)/auralink ]; then exec $(BIN)/auralink stop; else $(MSG) 'nothing is installed'; fi
 
-test: $(VENV)/.develop ## Run the tests
+test: $(VENV)/.develop $(TESTED:%=engines/%/.venv/.installed) ## Run the tests
 	@exec $(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.develop ## Lint, types, import direction
@@ -40,9 +45,11 @@ bench-wiki: $(VENV)/.develop ## Measure the wiki's answers; REPOS="path ..." are
 lock: $(VENV)/.develop ## Compile requirements/*.in into the locks
 	@for name in base dev; do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
 		--no-emit-index-url requirements/$$name.in -o requirements/$$name.txt || exit 1; done
+	@for name in $(ENGINES); do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header \
+		--no-emit-index-url engines/$$name/requirements.in -o engines/$$name/requirements.txt || exit 1; done
 
 clean: ## Remove the environment and caches; data stays
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) engines/*/.venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 $(VENV)/.python:
 	@command -v $(PYTHON) >/dev/null || { $(MSG) 'auralink: there is no $(PYTHON); install Python 3.11 to 3.13 or set PYTHON' >&2; exit 1; }
@@ -64,3 +71,6 @@ $(VENV)/.develop: requirements/dev.txt $(VENV)/.service
 	@$(MSG) 'installing what checks and tests need'
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements/dev.txt
 	@touch $@
+
+engines/%/.venv/.installed: engines/%/requirements.txt | $(VENV)/.service
+	@$(BIN)/auralink engines install $*

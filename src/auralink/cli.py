@@ -23,6 +23,7 @@ from auralink.client import ApiError, AuraLink, ServiceUnreachable
 from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings, load_settings
+from auralink.engines_cli import engines
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,6 +35,7 @@ keys = typer.Typer(no_args_is_help=True, help="The vault's keys.")
 app.add_typer(keys, name="keys")
 memory = typer.Typer(no_args_is_help=True, help="A user's memory as a file (the reference memory server's JSONL).")
 app.add_typer(memory, name="memory")
+app.add_typer(engines, name="engines")
 app.add_typer(models, name="models")
 out = Console()
 progress_out = Console(stderr=True)
@@ -79,6 +81,18 @@ def serve(first_job: Annotated[bool, typer.Option("--first-job", help="do a firs
 
     with_job = job if first_job and settings.embedded and settings.jwt_jwks_url is None else None
     run(settings, get_mcp_config(), _progress, with_job)
+
+
+@app.command()
+def worker(
+    engine: Annotated[list[str] | None, typer.Option(help="take runs of this engine only; may be repeated")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="runs at a time")] = 8,
+    beside: Annotated[bool, typer.Option("--beside", hidden=True)] = False,
+) -> None:
+    """Run a worker: it takes runs and feeds engines. `auralink serve` starts one; add more, on any machine."""
+    from auralink.worker import work  # the worker's imports cost time that other commands need not pay
+
+    work(load_settings(), _progress, engines=engine or (), concurrency=concurrency, beside=beside)
 
 
 @app.command()

@@ -30,7 +30,7 @@ class Outlet:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def emit(self, kind: str, **data: Any) -> None:
+    def emit(self, kind: str, /, **data: Any) -> None:
         """Sends an event; one that is too large is left out, and that is said."""
         line = encode({"op": "event", "event": {"type": kind, "data": data}})
         if len(line) > MAX_EVENT:

@@ -13,7 +13,7 @@ class Lost(Exception):
 class Emit(Protocol):
     """Sends an event of the run. A transient event may be dropped when nobody follows."""
 
-    def __call__(self, kind: str, **data: Any) -> None: ...
+    def __call__(self, kind: str, /, **data: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
