@@ -8,13 +8,16 @@ import asyncio
 import contextlib
 import fcntl
 import gc
+import itertools
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -27,6 +30,9 @@ from auralink.core.errors import StartupError
 from auralink.core.logging import configure_logging
 from auralink.core.settings import Settings
 from auralink.mcp.config import MCPConfig
+from auralink.runs.engine_manifest import default_root, find_places
+
+log = structlog.get_logger(__name__)
 
 PID_FILE = "service-{pid}.pid"
 USERS_FILE = "service.lock"
@@ -34,6 +40,11 @@ BACKLOG = 2048
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
 DRAIN_SECONDS = 10
 """How long calls under way may take when the service is asked to stop."""
+
+WORKER_PATIENCE = 10.0
+"""Seconds that the worker has to give its runs back before it is killed."""
+WORKER_PAUSES = (1.0, 2.0, 5.0, 15.0)
+"""Before a worker that ended is started again."""
 
 WhenServing = Callable[[Foundation], Awaitable[None]]
 
@@ -47,7 +58,7 @@ def serve(settings: Settings, config: MCPConfig, progress: Progress, when_servin
     configure_logging(settings.log_level, settings.log_format)
     with (
         contextlib.closing(bound_socket(settings.auralink_host, settings.auralink_port)) as listener,
-        _registered(data_dir_of(settings), embedded_database=settings.embedded),
+        registered(data_dir_of(settings), embedded_database=settings.embedded),
     ):
         foundation = lay_foundation(settings, progress)
         app = build_app(settings, config, foundation)
@@ -77,7 +88,7 @@ async def _serve(app: FastAPI, listener: socket.socket, foundation: Foundation, 
             app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_SECONDS, server_header=False
         )
     )
-    async with app.router.lifespan_context(app), _beside(server, foundation, when_serving):
+    async with app.router.lifespan_context(app), _beside(server, foundation, when_serving), _worker_beside(server):
         _settle_memory()
         await server.serve(sockets=[listener])
 
@@ -110,6 +121,48 @@ async def _beside(server: _Server, foundation: Foundation, when_serving: WhenSer
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+@contextlib.asynccontextmanager
+async def _worker_beside(server: _Server) -> AsyncIterator[None]:
+    """Keeps a worker running as a process of its own, which the API's requests do not feel; none where no engine is installed."""
+    task = asyncio.create_task(_keep_worker(server)) if _any_engine() else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _any_engine() -> bool:
+    return any(place.state() == "installed" for place in find_places(default_root()))
+
+
+async def _keep_worker(server: _Server) -> None:
+    await server.up.wait()
+    for ended in itertools.count():
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "auralink", "worker", "--beside", stdin=asyncio.subprocess.PIPE
+        )
+        try:
+            status = await process.wait()
+        finally:
+            await _end(process)
+        log.warning("the worker has ended and is started again", status=status)
+        await asyncio.sleep(WORKER_PAUSES[min(ended, len(WORKER_PAUSES) - 1)])
+
+
+async def _end(worker: asyncio.subprocess.Process) -> None:
+    """Closes the worker's standard input, which stops it, also if we are killed."""
+    assert worker.stdin is not None
+    worker.stdin.close()
+    try:
+        async with asyncio.timeout(WORKER_PATIENCE):
+            await worker.wait()
+    except TimeoutError:
+        worker.kill()
+        await worker.wait()
 
 
 def bound_socket(host: str, port: int) -> socket.socket:
@@ -173,7 +226,7 @@ def _wait_for_end(data_dir: Path, pid: int, seconds: float) -> None:
 
 
 @contextlib.contextmanager
-def _registered(data_dir: Path, *, embedded_database: bool) -> Iterator[None]:
+def registered(data_dir: Path, *, embedded_database: bool) -> Iterator[None]:
     """Notes the process in the data directory while it runs; the last one to leave stops the embedded Postgres.
 
     It is noted before it starts or finds a Postgres, so that one who leaves meanwhile does not stop that under it.
