@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mcp.server.mcpserver import MCPServer
 
-from auralink.app import build_wiki
 from auralink.auth.principal import Principal, acting_as, user_id_of
 from auralink.bootstrap import Foundation, Progress, data_dir_of, lay_foundation
 from auralink.core.db import Database
@@ -20,6 +19,7 @@ from auralink.core.settings import Settings
 from auralink.llm.catalogue.catalogue import Catalogue
 from auralink.llm.catalogue.config import load_catalogue_config
 from auralink.llm.catalogue.service import Models
+from auralink.parts import build_wiki
 from auralink.servers.catalogue import build_servers
 from auralink.servers.database.access import Access, acting_on
 from auralink.servers.memory.jsonl import Imported, export_lines, import_lines

@@ -36,7 +36,7 @@ OPEN_TO_ALL = {
 }
 SHARED_IDS = {"server_id"}
 """Ids of what belongs to no user: changing it needs an admin."""
-FOREIGN_IDS = {"client_id", "project_id"}
+FOREIGN_IDS = {"client_id", "project_id", "model_id"}
 """Names of things elsewhere, not of rows of ours."""
 TABLE_OF_ID = {
     "connection_id": "user_mcp_connections",
@@ -45,6 +45,8 @@ TABLE_OF_ID = {
     "pin_id": "tool_pins",
     "toolset_id": "mcp_toolsets",
     "run_id": "runs",
+    "preference_id": "user_llm_preferences",
+    "call_id": "llm_performance_metrics",
 }
 """Where the rows are that the ids name; a row of another user is made in each."""
 ACTS_ON_NO_ROW = {
@@ -53,8 +55,13 @@ ACTS_ON_NO_ROW = {
     f"POST {API}/mcp/tools/{{name}}/call",  # by the connection's name, see below
     f"POST {API}/mcp/toolsets",
     f"POST {API}/signing-keys",
+    f"PUT {API}/limits",
+    f"PUT {API}/llm/keys/{{provider}}",
+    f"DELETE {API}/llm/keys/{{provider}}",
+    f"POST {API}/llm/preferences",
+    f"POST {API}/llm/preferences/default",
 }
-PARAMETERS = {"operation": "search", "seq": "1"}
+PARAMETERS = {"operation": "search", "seq": "1", "provider": "openai", "model_id": "auto"}
 """Values for parameters that are not ids."""
 BODIES: Mapping[str, Any] = {
     "credentials": {"token": "something"},

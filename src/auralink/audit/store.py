@@ -41,7 +41,7 @@ SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, server, tool, count(
        percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95_ms,
        coalesce(sum(cost_usd), 0) AS cost_usd
 FROM auralink.mcp_operation_logs
-WHERE at >= now() - make_interval(days => %s)
+WHERE at >= now() - make_interval(days => %s) AND operation <> ALL ('{chat.completions,embeddings,responses}')
 GROUP BY GROUPING SETS ((1, 2, 3), ())
 ORDER BY 1 DESC NULLS FIRST, operations DESC
 """

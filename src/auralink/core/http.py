@@ -27,6 +27,9 @@ Body = TypeVar("Body", bound=BaseModel)
 TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}$")
 """W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header."""
 
+PROMPT_BODIES = 32
+"""How many times `MAX_BODY_BYTES` a prompt may have."""
+
 STRICT_PATHS = "/api/"
 """Where bodies are JSON for people; the MCP and OpenAI doors have errors of their own for what is none."""
 
@@ -152,25 +155,31 @@ class RequestContext:
         Python's parser also takes NaN, Infinity and half surrogate pairs, which no other program would understand.
         """
         declared = _header(scope, b"content-length")
-        too_large = declared.isdigit() and int(declared) > self.max_body_bytes
+        most = self._most(scope["path"])
+        too_large = declared.isdigit() and int(declared) > most
         is_json = scope["path"].startswith(STRICT_PATHS) and b"json" in _header(scope, b"content-type")
         received = bytearray()
 
         async def receiving() -> Message:
             if too_large:
-                raise self._too_large()
+                raise self._too_large(most)
             message = await receive()
             received.extend(message.get("body", b""))
-            if len(received) > self.max_body_bytes:
-                raise self._too_large()
+            if len(received) > most:
+                raise self._too_large(most)
             if is_json and received and not message.get("more_body"):
                 _check_json(received)
             return message
 
         return receiving
 
-    def _too_large(self) -> RefusedBody:
-        return RefusedBody(BodyTooLarge(f"the request body is larger than {self.max_body_bytes} bytes (MAX_BODY_BYTES)"))
+    def _most(self, path: str) -> int:
+        """Bytes that a body may have; prompts may hold images."""
+        return self.max_body_bytes * (PROMPT_BODIES if path.startswith("/v1/") else 1)
+
+    @staticmethod
+    def _too_large(most: int) -> RefusedBody:
+        return RefusedBody(BodyTooLarge(f"the request body is larger than {most} bytes (MAX_BODY_BYTES)"))
 
 
 async def body_of(request: Request, model: type[Body]) -> Body:

@@ -24,6 +24,19 @@ mcp_sessions = Gauge("auralink_mcp_upstream_sessions", "Open upstream MCP sessio
 mcp_breakers = Gauge("auralink_mcp_breakers_open", "Circuit breakers that are open.", ["server"], registry=REGISTRY)
 mcp_cache_hits = Counter("auralink_mcp_cache_hits_total", "Calls answered from the cache.", ["server"], registry=REGISTRY)
 mcp_rate_limited = Counter("auralink_mcp_rate_limited_total", "Calls refused by a rate limit.", ["server"], registry=REGISTRY)
+llm_requests = Counter(
+    "auralink_llm_requests_total", "Model calls by outcome.", ["provider", "model", "outcome"], registry=REGISTRY
+)
+llm_duration = Histogram(
+    "auralink_llm_request_duration_seconds", "Time of a model call.", ["provider"], buckets=SECONDS, registry=REGISTRY
+)
+llm_tokens = Counter(
+    "auralink_llm_tokens_total",
+    "Tokens of model calls, of the prompt or the completion.",
+    ["provider", "model", "kind"],
+    registry=REGISTRY,
+)
+llm_cost = Counter("auralink_llm_cost_usd_total", "What model calls cost, in USD.", ["provider", "model"], registry=REGISTRY)
 audit_batch = Histogram(
     "auralink_audit_batch_records",
     "Records in one group commit of the operation log.",

@@ -3,8 +3,9 @@ has a limit.
 """
 
 from auralink.auth.principal import Principal
-from auralink.core.buckets import Buckets, MemoryBuckets
+from auralink.core.buckets import Buckets
 from auralink.core.telemetry import mcp_rate_limited
+from auralink.journal.limits import Limits
 from auralink.mcp.errors import RateLimited
 from auralink.mcp.schemas import ConnectionRecord
 
@@ -12,9 +13,11 @@ from auralink.mcp.schemas import ConnectionRecord
 class RateLimiter:
     """Counts calls and refuses those beyond the limit."""
 
-    def __init__(self, per_user_and_minute: int, buckets: Buckets | None = None) -> None:
+    def __init__(self, per_user_and_minute: int, limits: Limits, buckets: Buckets) -> None:
+        """`limits` are those of users who have their own."""
         self._per_user = per_user_and_minute
-        self._buckets = buckets or MemoryBuckets()
+        self._limits = limits
+        self._buckets = buckets
 
     async def check(self, principal: Principal, record: ConnectionRecord, tool: str | None = None) -> None:
         """Counts one call, of a tool if one is named.
@@ -23,15 +26,12 @@ class RateLimiter:
             RateLimited: with `Retry-After` in seconds.
         """
         user, server = principal.user_id.hex, record.server
-        await self._take(record, f"user:{user}", self._per_user, "in all")
+        per_user = (await self._limits.of(principal)).calls("tools", self._per_user)
+        await self._take(record, f"user:{user}", per_user, "in all")
         if server.rate_limit is not None:
             await self._take(record, f"server:{user}:{server.name}", server.rate_limit, f"to server {server.name!r}")
         if tool is not None and (limit := record.policy.rate_limits.get(tool)) is not None:
             await self._take(record, f"tool:{record.id}:{tool}", limit, f"of tool {tool!r}")
-
-    async def close(self) -> None:
-        """Closes the connections to Redis, if there are any."""
-        await self._buckets.close()
 
     async def _take(self, record: ConnectionRecord, key: str, per_minute: int, what: str) -> None:
         wait = await self._buckets.take(key, per_minute)

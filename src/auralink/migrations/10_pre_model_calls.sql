@@ -172,6 +172,21 @@ BEGIN
     WHERE c.user_id = auralink.current_user_id() AND (c.scope, c.period, c.starts_at) = (m.scope, m.period, m.starts_at);
 END $$;
 
+-- Gives back what a call has reserved, for another try that costs another price.
+CREATE FUNCTION auralink.release_reservation(reservation uuid) RETURNS void
+    LANGUAGE sql SET search_path = pg_catalog
+BEGIN ATOMIC
+    WITH gone AS (
+        DELETE FROM auralink.usage_reservations
+        WHERE id = reservation AND user_id = auralink.current_user_id()
+        RETURNING tokens, cost_usd, places
+    )
+    UPDATE auralink.usage_counters c
+    SET reserved_tokens = greatest(c.reserved_tokens - g.tokens, 0), reserved_usd = greatest(c.reserved_usd - g.cost_usd, 0)
+    FROM gone g, json_to_recordset(g.places) AS p(scope text, period text, starts_at timestamptz)
+    WHERE c.user_id = auralink.current_user_id() AND (c.scope, c.period, c.starts_at) = (p.scope, p.period, p.starts_at);
+END;
+
 -- Reserves the most that a call may use in every limit that applies to it, all or nothing. NULL: reserved. Else the limit that
 -- has no room for it, as JSON. Counters are locked in one order, so that concurrent calls wait and never deadlock.
 CREATE FUNCTION auralink.reserve_usage(
@@ -186,6 +201,7 @@ DECLARE
     refused json;
 BEGIN
     PERFORM auralink.settle_abandoned_reservations();
+    PERFORM auralink.release_reservation(reservation);
     FOR lim IN SELECT * FROM auralink.usage_limits
                WHERE user_id = me AND scope = ANY (scopes) AND period <> 'minute' ORDER BY scope, period LOOP
         starts := auralink.period_start(lim.period, now());
@@ -300,9 +316,11 @@ GRANT CREATE ON SCHEMA auralink TO auralink_system;
 ALTER FUNCTION auralink.model_health(integer) OWNER TO auralink_system;
 REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
 REVOKE ALL ON FUNCTION auralink.announce_user_change(), auralink.model_health(integer), auralink.period_start(text, timestamptz),
-    auralink.settle_abandoned_reservations(), auralink.reserve_usage(uuid, text[], bigint, numeric, interval),
+    auralink.settle_abandoned_reservations(), auralink.release_reservation(uuid),
+    auralink.reserve_usage(uuid, text[], bigint, numeric, interval),
     auralink.insert_operations(uuid, json), auralink.insert_model_calls(uuid, json), auralink.record_outcomes(json) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auralink.model_health(integer), auralink.period_start(text, timestamptz),
-    auralink.settle_abandoned_reservations(), auralink.reserve_usage(uuid, text[], bigint, numeric, interval),
+    auralink.settle_abandoned_reservations(), auralink.release_reservation(uuid),
+    auralink.reserve_usage(uuid, text[], bigint, numeric, interval),
     auralink.insert_operations(uuid, json), auralink.insert_model_calls(uuid, json), auralink.record_outcomes(json)
     TO auralink_service;

@@ -100,6 +100,14 @@ class AnthropicFormat:
         """A translator of `message_start` … `message_stop`."""
         return AnthropicStream(target, report_usage=report_usage)
 
+    def embeddings_request(self, body: Mapping[str, Any], target: Target) -> HttpRequest:
+        """Anthropic has no embeddings."""
+        raise UnsupportedField("model", target.provider, "it has no embeddings")
+
+    def models_request(self, target: Target) -> HttpRequest:
+        """`GET /v1/models` (https://platform.claude.com/docs/en/api/models-list)."""
+        return HttpRequest(_url(target).replace("/messages", "/models"), _headers(target), b"")
+
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
         """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
         body = json_of(content)

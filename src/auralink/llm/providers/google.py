@@ -95,6 +95,17 @@ class GoogleFormat:
         """A translator of the pieces."""
         return GoogleStream(target, report_usage=report_usage)
 
+    def embeddings_request(self, body: Mapping[str, Any], target: Target) -> HttpRequest:
+        """Gemini's embeddings by its own endpoint of the OpenAI kind (https://ai.google.dev/gemini-api/docs/openai)."""
+        headers = {"Content-Type": "application/json"}
+        if target.key:
+            headers["Authorization"] = f"Bearer {target.key.reveal()}"
+        return HttpRequest(f"{_versioned(target)}/openai/embeddings", headers, orjson.dumps({**body, "model": target.model}))
+
+    def models_request(self, target: Target) -> HttpRequest:
+        """`GET /models` (https://ai.google.dev/api/models)."""
+        return HttpRequest(f"{_versioned(target)}/models", _headers(target), b"")
+
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
         """`{"error": {"code", "message", "status", "details"}}`, alone or in a list."""
         error = error_in(json_of(content))
@@ -106,11 +117,14 @@ def _fields_for(body: Mapping[str, Any]) -> FieldTable:
     return FIELDS if body.get("tools") else {**FIELDS, "parallel_tool_calls": HONOURED}
 
 
-def _url(target: Target, *, stream: bool) -> str:
+def _versioned(target: Target) -> str:
     base = target.base_url.rstrip("/")
-    versioned = base if re.search(r"/v\d\w*$", base) else f"{base}/v1beta"
+    return base if re.search(r"/v\d\w*$", base) else f"{base}/v1beta"
+
+
+def _url(target: Target, *, stream: bool) -> str:
     method = "streamGenerateContent?alt=sse" if stream else "generateContent"
-    return f"{versioned}/models/{quote(target.model.removeprefix('models/'), safe='')}:{method}"
+    return f"{_versioned(target)}/models/{quote(target.model.removeprefix('models/'), safe='')}:{method}"
 
 
 def _headers(target: Target) -> Mapping[str, str]:

@@ -35,13 +35,8 @@ class OpenAIFormat:
             sent["stream_options"] = {**(sent.get("stream_options") or {}), "include_usage": True}
         else:
             sent.pop("stream_options", None)
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "text/event-stream" if sent.get("stream") else "application/json",
-        }
-        if target.key:
-            headers["Authorization"] = f"Bearer {target.key.reveal()}"
-        return HttpRequest(f"{address(target, host)}/chat/completions", headers, orjson.dumps(sent))
+        url = f"{address(target, host)}/chat/completions"
+        return HttpRequest(url, _headers(target, stream=bool(sent.get("stream"))), orjson.dumps(sent))
 
     def response(self, answer: Mapping[str, Any], target: Target) -> tuple[Body, Usage]:
         """The host's own answer, under the target's name.
@@ -57,6 +52,16 @@ class OpenAIFormat:
     def stream(self, target: Target, *, report_usage: bool) -> "OpenAIStream":
         """A translator that passes chunks on."""
         return OpenAIStream(report_usage=report_usage)
+
+    def embeddings_request(self, body: Mapping[str, Any], target: Target) -> HttpRequest:
+        """The client's body with the model as the host calls it."""
+        return HttpRequest(
+            f"{address(target, host_of(target))}/embeddings", _headers(target), orjson.dumps({**body, "model": target.model})
+        )
+
+    def models_request(self, target: Target) -> HttpRequest:
+        """`GET /models`."""
+        return HttpRequest(f"{address(target, host_of(target))}/models", _headers(target), b"")
 
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
         """The host's error in one of the many forms in use."""
@@ -106,6 +111,11 @@ class OpenAIStream:
         if data != DONE and event != "error" and '"error"' not in data and ('"usage"' not in data or '"usage":null' in data):
             return data
         return data if self.feed(event, data) else None
+
+
+def _headers(target: Target, *, stream: bool = False) -> Mapping[str, str]:
+    headers = {"Content-Type": "application/json", "Accept": "text/event-stream" if stream else "application/json"}
+    return headers | ({"Authorization": f"Bearer {target.key.reveal()}"} if target.key else {})
 
 
 def read_usage(reported: object) -> Usage:

@@ -101,6 +101,14 @@ class Provider(Protocol):
         """A translator for one event stream; `report_usage`: the client wants a last chunk with `usage`."""
         ...
 
+    def embeddings_request(self, body: Mapping[str, Any], target: Target) -> HttpRequest:
+        """The request for an embeddings body of the OpenAI kind, whose answer is of that kind as well. Raises `UnsupportedField`."""
+        ...
+
+    def models_request(self, target: Target) -> HttpRequest:
+        """A GET request for the provider's list of models, which only a good key gets."""
+        ...
+
     def failure(self, status: int, headers: Mapping[str, str], content: bytes) -> Failure:
         """What an answer with an error status says."""
         ...

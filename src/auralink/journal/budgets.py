@@ -1,0 +1,69 @@
+"""Budgets (P-BUDGET): the most that a call may use is reserved before it, and settled when its record is written.
+
+Counters and reservations are Postgres' (migration 10), so that no two calls, in whatever process, both take the last cent. What a
+call reserved whose process died counts as used.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from auralink.core.db import Database, Tenant
+from auralink.core.errors import AuralinkError
+from auralink.journal import usage_store as store
+
+
+class BudgetExceeded(AuralinkError):
+    """What the call may cost at most is more than what is left. `extra` says what is left and when it resets."""
+
+    code = "budget_exceeded"
+    status = 402
+    title = "Budget exceeded"
+
+
+class Budgets:
+    """Reserves."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def reserve(
+        self, principal: Tenant, call_id: UUID, scopes: Sequence[str], *, tokens: int, cost_usd: Decimal, seconds: float
+    ) -> None:
+        """Reserves what a call may use at most, in every limit that the user has in these scopes; for `seconds`, unless it is settled.
+
+        Raises:
+            BudgetExceeded: the first limit that has no room for it. Nothing is reserved then.
+        """
+        async with self._db.tenant(principal) as connection:
+            refused = await store.reserve(connection, call_id, list(scopes), tokens, cost_usd, timedelta(seconds=seconds))
+        if refused is not None:
+            raise _exceeded(refused, tokens, cost_usd)
+
+
+def _exceeded(limit: dict[str, Any], tokens: int, cost_usd: Decimal) -> BudgetExceeded:
+    whose = {"all": "your budget"}.get(limit["scope"], f"the budget of {limit['scope'].replace(':', ' ')}")
+    span = {"total": ""}.get(limit["period"], f" of this {limit['period']}")
+    parts = []
+    if limit["max_tokens"] is not None:
+        parts.append(f"{limit['tokens_left']} of {limit['max_tokens']} tokens")
+    if limit["max_cost_usd"] is not None:
+        parts.append(f"{_money(limit['cost_left_usd'])} of {_money(limit['max_cost_usd'])} USD")
+    resets = limit["resets_at"]
+    headers = {}
+    if resets is not None:
+        wait = (datetime.fromisoformat(resets) - datetime.now(UTC)).total_seconds()
+        headers["Retry-After"] = str(max(1, round(wait)))
+    return BudgetExceeded(
+        f"{whose}{span} has {' and '.join(parts)} left, and this call may use up to {tokens} tokens and {_money(cost_usd)} USD; "
+        f"ask for less (max_tokens), {f'wait until {resets}, ' if resets else ''}or have the limit raised (PUT /api/v1/limits)",
+        headers=headers,
+        extra={name: limit[name] for name in ("scope", "period", "tokens_left", "cost_left_usd", "resets_at")},
+    )
+
+
+def _money(amount: str | Decimal) -> str:
+    """A decimal without the zeros at its end."""
+    return f"{Decimal(amount).normalize():f}"

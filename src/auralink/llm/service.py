@@ -1,0 +1,253 @@
+"""The model gateway: the one path on which every model call goes, whatever door it came through (P-ONEPATH).
+
+1. limits: calls per user and minute
+2. select: the model that was named, or for `auto` the best that can and may take the request; the next if it fails (P-SELECT)
+3. budget: the most that the call may use is reserved (P-BUDGET), for users who have a limit
+4. provider: key, translation, retry of what may pass, circuit breaker
+5. meter and audit: tokens, cost and outcome join the current group commit; the answer leaves when that has landed. A stream passes
+   live, and its last chunk waits.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import structlog
+
+from auralink.audit.group_commit import GroupCommit
+from auralink.audit.schemas import Operation
+from auralink.auth.principal import Principal
+from auralink.core import telemetry
+from auralink.core.buckets import Buckets
+from auralink.core.errors import AuralinkError
+from auralink.core.logging import trace_id
+from auralink.journal.budgets import BudgetExceeded, Budgets
+from auralink.journal.limits import Limits
+from auralink.llm.attempts import Attempts
+from auralink.llm.catalogue.models import Model, cost_usd
+from auralink.llm.errors import ModelRateLimited, PriceUnknown, ProviderCircuitOpen, ProviderError, UnsupportedField
+from auralink.llm.profiles import Profiles
+from auralink.llm.providers.protocol import Body, Usage
+from auralink.llm.requests import ModelRequest, chat_request, embeddings_request
+from auralink.llm.schemas import ModelCall
+from auralink.llm.selection import Choice, Selection
+from auralink.llm.streams import OpenStream, is_last
+from auralink.llm.transport import TOTAL_SECONDS
+
+log = structlog.get_logger(__name__)
+
+MAX_TRIED = 4
+"""Models that are tried for one request."""
+OWN_FAULT = frozenset({"invalid_request"})
+"""Failures that the next model would not mend."""
+CHAT, EMBEDDINGS = "chat.completions", "embeddings"
+DONE = "[DONE]"
+
+Answered = TypeVar("Answered")
+Attempt = Callable[[Principal, ModelRequest, Choice, ModelCall], Awaitable[Answered]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body of the OpenAI kind, and the call it came from: its id, the model taken and why."""
+
+    body: Body
+    call: ModelCall
+
+
+class ModelGateway:
+    """Carries a principal's requests to models."""
+
+    def __init__(
+        self,
+        *,
+        profiles: Profiles,
+        selection: Selection,
+        limits: Limits,
+        buckets: Buckets,
+        calls_a_minute: int,
+        budgets: Budgets,
+        attempts: Attempts,
+        audit: GroupCommit,
+    ) -> None:
+        self._profiles = profiles
+        self._selection = selection
+        self._limits = limits
+        self._buckets = buckets
+        self._calls_a_minute = calls_a_minute
+        self._budgets = budgets
+        self._attempts = attempts
+        self._audit = audit
+
+    async def complete(self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT) -> Answer:
+        """A chat completion for a body of the OpenAI kind. `source` is the door: `v1`, `rest`, `server`, …
+
+        Raises:
+            InvalidModelRequest, ModelNotFound, KeyMissing, NoModelAvailable, ModelRateLimited, BudgetExceeded: nothing was sent.
+            UnsupportedField: the only model cannot honour a field.
+            ProviderError, ProviderCircuitOpen: the last model that was tried failed.
+            AuditUnavailable: done, but not recorded.
+        """
+        request = chat_request(body)
+        async with self._recorded(principal, request, endpoint, source) as call:
+            answer = await self._first_to_answer(principal, request, call, self._attempts.complete)
+            call.outcome = "ok"
+        return Answer(answer, call)
+
+    async def stream(
+        self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT
+    ) -> AsyncGenerator[ModelCall | str]:
+        """A chat completion as it is made: first the call (when the first event is there), then the data of each event, at the end
+        `[DONE]`. Raises as `complete`, before anything is given and in the middle; whatever was used by then is recorded."""
+        request = chat_request(body)
+        last: list[str] = []
+        async with self._recorded(principal, request, endpoint, source) as call:
+            stream = await self._first_to_answer(principal, request, call, self._attempts.stream)
+            async with contextlib.aclosing(self._metered(stream, request, call)) as events:
+                yield call
+                async for data in events:
+                    if last or is_last(data):
+                        last.append(data)
+                    else:
+                        yield data
+            call.outcome = "ok"
+        for data in (*last, DONE):
+            yield data
+
+    async def embed(self, principal: Principal, body: Mapping[str, Any], *, source: str) -> Answer:
+        """Embeddings for a body of the OpenAI kind. Raises as `complete`."""
+        request = embeddings_request(body)
+        async with self._recorded(principal, request, EMBEDDINGS, source) as call:
+            answer = await self._first_to_answer(principal, request, call, self._attempts.embed)
+            call.outcome = "ok"
+        return Answer(answer, call)
+
+    async def _first_to_answer(
+        self, principal: Principal, request: ModelRequest, call: ModelCall, attempt: Attempt[Answered]
+    ) -> Answered:
+        """The answer of the first model that gives one."""
+        await self._check_rate(principal)
+        profile = await self._profiles.of(principal)
+        *others, last = self._selection.choices(request, profile)[:MAX_TRIED]
+        for choice in others:
+            try:
+                return await self._attempt(principal, request, choice, call, attempt)
+            except (ProviderError, ProviderCircuitOpen, UnsupportedField, BudgetExceeded, PriceUnknown) as error:
+                if isinstance(error, ProviderError) and error.kind in OWN_FAULT:
+                    raise
+                log.info("the next model takes over", failed=choice.model.model_id, reason=error.code)
+        return await self._attempt(principal, request, last, call, attempt)
+
+    async def _attempt(
+        self, principal: Principal, request: ModelRequest, choice: Choice, call: ModelCall, attempt: Attempt[Answered]
+    ) -> Answered:
+        call.model_id, call.provider = choice.model.model_id, choice.model.provider
+        call.reason, call.key_source = choice.reason, choice.key_source
+        admitted = await self._within_budget(principal, request, choice.model, call)
+        return await attempt(principal, admitted, choice, call)
+
+    async def _within_budget(self, principal: Principal, request: ModelRequest, model: Model, call: ModelCall) -> ModelRequest:
+        """Reserves the most that the call may use, if the user has a limit; an answer without a limit gets one then."""
+        scopes = ["all", f"model:{model.model_id}"]
+        if principal.run is not None:
+            scopes.append(f"run:{principal.run}")
+        limits = await self._limits.of(principal)
+        if not limits.needs_reservation(scopes):
+            return request
+        output = request.output_tokens(model) if "chat" in request.needs else 0
+        cost = cost_usd(model, Usage(prompt=request.worst_tokens, completion=output))
+        if cost is None and limits.limits_money(scopes):
+            raise PriceUnknown(
+                f"what {model.model_id} costs is not known, and your budget of money is limited; choose another model, or have the "
+                "operator add its price to llm_models in the configuration"
+            )
+        tokens = request.worst_tokens + output
+        await self._budgets.reserve(
+            principal, call.id, scopes, tokens=tokens, cost_usd=cost or Decimal(0), seconds=2 * TOTAL_SECONDS
+        )
+        if request.output_limit is not None or not output:
+            return request
+        return replace(request, body={**request.body, "max_tokens": request.output_tokens(model)}, output_limit=output)
+
+    async def _check_rate(self, principal: Principal) -> None:
+        limits = await self._limits.of(principal)
+        per_minute = limits.calls("models", self._calls_a_minute)
+        wait = await self._buckets.take(f"models:{principal.user_id.hex}", per_minute)
+        if wait > 0:
+            seconds = max(1, round(wait + 0.5))
+            raise ModelRateLimited(
+                f"you may make {per_minute} model calls a minute; try again in {seconds} s",
+                headers={"Retry-After": str(seconds)},
+                extra={"retry_after": seconds},
+            )
+
+    @staticmethod
+    async def _metered(stream: OpenStream, request: ModelRequest, call: ModelCall) -> AsyncGenerator[str]:
+        """The events of a stream, whose usage the call gets however it ends: as the provider says, else counted here."""
+        call.streamed = True
+        call.first_token_ms = (time.perf_counter() - call.started) * 1000
+        try:
+            async for data in stream:
+                yield data
+        finally:
+            await stream.close()
+            usage = stream.usage
+            if not usage.exact:
+                usage = replace(
+                    usage,
+                    prompt=usage.prompt or request.likely_tokens,
+                    completion=max(usage.completion, stream.pieces),
+                )
+            call.usage = usage
+
+    @contextlib.asynccontextmanager
+    async def _recorded(
+        self, principal: Principal, request: ModelRequest, endpoint: str, source: str
+    ) -> AsyncIterator[ModelCall]:
+        """Records a call when the block ends, however it ends; what comes after the block waits for the commit."""
+        call = ModelCall(principal.user_id, endpoint, request.requested, source, run_id=principal.run)
+        call.task_type, call.trace_id = request.task_type, trace_id.get() or None
+        try:
+            yield call
+        except AuralinkError as error:
+            call.outcome, call.error = error.code, error.message[:2000]
+            call.error_class = error.kind if isinstance(error, ProviderError) else error.code
+            error.extra.setdefault("log_id", str(call.id))
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            call.outcome, call.error = "cancelled", "the caller went away before the answer"
+            raise
+        finally:
+            call.latency_ms = (time.perf_counter() - call.started) * 1000
+            self._price(call)
+            self._measure(call)
+            await self._audit.commit(_operation(call), call)
+
+    def _price(self, call: ModelCall) -> None:
+        if call.model_id is not None and call.usage.prompt + call.usage.completion:
+            call.cost_usd = cost_usd(self._selection.find(call.model_id), call.usage)
+
+    def _measure(self, call: ModelCall) -> None:
+        """Counts a call; models that nobody but the client knows share a label."""
+        provider, model = call.provider or "none", call.model_id or "none"
+        label = model if call.model_id is None or self._selection.is_known(model) else "custom"
+        telemetry.llm_requests.labels(provider, label, call.outcome).inc()
+        telemetry.llm_duration.labels(provider).observe(call.latency_ms / 1000)
+        if call.usage.prompt:
+            telemetry.llm_tokens.labels(provider, label, "prompt").inc(call.usage.prompt)
+            telemetry.llm_tokens.labels(provider, label, "completion").inc(call.usage.completion)
+        if call.cost_usd:
+            telemetry.llm_cost.labels(provider, label).inc(float(call.cost_usd))
+
+
+def _operation(call: ModelCall) -> Operation:
+    """The call as a row of the operation log, under the same id."""
+    operation = Operation(call.user_id, call.endpoint, call.source, id=call.id, at=call.at, server=call.provider)
+    operation.tool, operation.outcome, operation.error = call.model_id or call.requested, call.outcome, call.error
+    operation.duration_ms, operation.trace_id, operation.cost_usd = call.latency_ms, call.trace_id, call.cost_usd
+    operation.served_by = call.reason
+    return operation
