@@ -5,19 +5,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from uuid import UUID
 
-import aiohttp
 import orjson
 
 from auralink.auth.principal import Principal
 from auralink.auth.signing import RequestSigner
 from auralink.core.egress import EgressGuard
+from auralink.core.http_client import HttpClient
 from auralink.core.redaction import Redactor
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.oauth.access import AccessTokens
 from auralink.mcp.schemas import ConnectionRecord, Server
 from auralink.mcp.upstream.errors import UpstreamUnauthorized, UpstreamUnreachable
-from auralink.mcp.upstream.http import HeaderSource, HttpTransport, Sign, http_client
+from auralink.mcp.upstream.http import HeaderSource, HttpTransport, Sign
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.mcp.upstream.pool import SessionPool
 from auralink.mcp.upstream.session import UpstreamSession
@@ -56,13 +56,13 @@ class Upstreams:
         self._signer = signer
         self.on_opened: Callable[[ConnectionRecord, UpstreamSession], None] = lambda _record, _session: None
         self._pool = SessionPool(config.mcp_global.max_connections)
-        self._trusted: aiohttp.ClientSession | None = None
-        self._untrusted: aiohttp.ClientSession | None = None
+        self._trusted: HttpClient | None = None
+        self._untrusted: HttpClient | None = None
 
     async def open(self) -> None:
         """Makes the two HTTP clients (one for servers of the registry, one for addresses that users give)."""
-        self._trusted = http_client(self._guard, trusted=True)
-        self._untrusted = http_client(self._guard, trusted=False)
+        self._trusted = HttpClient(self._guard, trusted=True)
+        self._untrusted = HttpClient(self._guard, trusted=False)
         await self._built_in.open()
         await self._pool.open()
 

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
-import aiohttp
 import pytest
 
 from auralink.core.egress import EgressGuard
-from auralink.mcp.upstream.http import HttpTransport, http_client
+from auralink.core.http_client import HttpClient
+from auralink.mcp.upstream.http import HttpTransport
 from auralink.mcp.upstream.session import UpstreamSession
 from auralink.mcp.upstream.transport import Message
 
@@ -41,14 +41,14 @@ def soon(seconds: float = 10.0) -> float:
 
 
 @pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
+async def http() -> AsyncIterator[HttpClient]:
     """The client that sessions with servers of the registry share."""
-    async with http_client(EgressGuard(), trusted=True) as client:
+    async with HttpClient(EgressGuard(), trusted=True) as client:
         yield client
 
 
 @pytest.fixture
-async def open_session(http: aiohttp.ClientSession) -> AsyncIterator[OpenSession]:
+async def open_session(http: HttpClient) -> AsyncIterator[OpenSession]:
     """Opens sessions over HTTP; they are closed when the test ends."""
     async with AsyncExitStack() as stack:
 

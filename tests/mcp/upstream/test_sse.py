@@ -5,9 +5,9 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-import aiohttp
 import pytest
 
+from auralink.core.http_client import HttpClient
 from auralink.mcp.upstream import sse
 from auralink.mcp.upstream.errors import UpstreamAnswerTooLarge, UpstreamBadAnswer, UpstreamClosed, UpstreamError, UpstreamTimeout
 from auralink.mcp.upstream.session import UpstreamSession
@@ -59,7 +59,7 @@ async def server() -> AsyncIterator[raw.RawServer]:
         yield running
 
 
-async def opened(http: aiohttp.ClientSession, server: raw.RawServer) -> UpstreamSession:
+async def opened(http: HttpClient, server: raw.RawServer) -> UpstreamSession:
     transport = SseTransport(http, SERVER, server.url, lambda: {"Authorization": "Bearer secret"})
     try:
         await transport.start()
@@ -71,9 +71,7 @@ async def opened(http: aiohttp.ClientSession, server: raw.RawServer) -> Upstream
     return session
 
 
-async def test_messages_go_where_the_stream_says_and_answers_come_on_it(
-    http: aiohttp.ClientSession, server: raw.RawServer
-) -> None:
+async def test_messages_go_where_the_stream_says_and_answers_come_on_it(http: HttpClient, server: raw.RawServer) -> None:
     SseServer(server)
     session = await opened(http, server)
     assert session.protocol_version == "2024-11-05"
@@ -86,16 +84,14 @@ async def test_messages_go_where_the_stream_says_and_answers_come_on_it(
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/messages", "//evil.example/messages", "https://evil.example/"])
-async def test_an_address_elsewhere_does_not_get_the_credential(
-    http: aiohttp.ClientSession, server: raw.RawServer, address: str
-) -> None:
+async def test_an_address_elsewhere_does_not_get_the_credential(http: HttpClient, server: raw.RawServer, address: str) -> None:
     SseServer(server, address)
     with pytest.raises(UpstreamBadAnswer, match="at another origin than its own"):
         await opened(http, server)
 
 
 async def test_a_stream_without_an_address_is_given_up(
-    http: aiohttp.ClientSession, server: raw.RawServer, monkeypatch: pytest.MonkeyPatch
+    http: HttpClient, server: raw.RawServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(exchange: raw.Exchange) -> None:
         await exchange.send(STREAM)
@@ -108,17 +104,13 @@ async def test_a_stream_without_an_address_is_given_up(
 
 
 @pytest.mark.parametrize("behaviour", [faults.status("404 Not Found"), faults.not_json, faults.close, faults.not_http])
-async def test_what_is_no_event_stream_is_refused(
-    http: aiohttp.ClientSession, server: raw.RawServer, behaviour: raw.Behaviour
-) -> None:
+async def test_what_is_no_event_stream_is_refused(http: HttpClient, server: raw.RawServer, behaviour: raw.Behaviour) -> None:
     server.on[GET] = behaviour
     with pytest.raises(UpstreamError, match=f"'{SERVER}'"):
         await opened(http, server)
 
 
-async def test_a_stream_that_ends_fails_the_calls_under_way_and_the_session(
-    http: aiohttp.ClientSession, server: raw.RawServer
-) -> None:
+async def test_a_stream_that_ends_fails_the_calls_under_way_and_the_session(http: HttpClient, server: raw.RawServer) -> None:
     old = SseServer(server)
     session = await opened(http, server)
     old.results = {}
@@ -136,7 +128,7 @@ async def test_a_stream_that_ends_fails_the_calls_under_way_and_the_session(
     await session.close()
 
 
-async def test_a_call_that_is_given_up_is_cancelled(http: aiohttp.ClientSession, server: raw.RawServer) -> None:
+async def test_a_call_that_is_given_up_is_cancelled(http: HttpClient, server: raw.RawServer) -> None:
     old = SseServer(server)
     session = await opened(http, server)
     old.results = {}
@@ -146,7 +138,7 @@ async def test_a_call_that_is_given_up_is_cancelled(http: aiohttp.ClientSession,
     await session.close()
 
 
-async def test_a_message_that_is_refused_fails_its_call_alone(http: aiohttp.ClientSession, server: raw.RawServer) -> None:
+async def test_a_message_that_is_refused_fails_its_call_alone(http: HttpClient, server: raw.RawServer) -> None:
     old = SseServer(server)
     session = await opened(http, server)
     server.on["tools/call"] = faults.status("500 Internal Server Error")
@@ -157,7 +149,7 @@ async def test_a_message_that_is_refused_fails_its_call_alone(http: aiohttp.Clie
     await session.close()
 
 
-async def test_an_event_of_megabytes_ends_the_session(http: aiohttp.ClientSession, server: raw.RawServer) -> None:
+async def test_an_event_of_megabytes_ends_the_session(http: HttpClient, server: raw.RawServer) -> None:
     old = SseServer(server)
     session = await opened(http, server)
     old.results = {**old.results, "tools/call": {"content": [{"type": "text", "text": "x" * faults.TEN_MEGABYTES}]}}

@@ -4,19 +4,21 @@ Addresses must be https; http is taken only where no public address is behind th
 has listed). No redirect is followed, and an answer is read up to `MAX_BYTES`.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
-import aiohttp
 import orjson
 
 from auralink.core.addresses import Kind, kind_of
 from auralink.core.egress import EgressGuard, HostNotFound
+from auralink.core.http_client import HttpAnswerTooLarge, HttpClient, HttpFailed
 from auralink.mcp.oauth.errors import AuthorizationServerFailed, DiscoveryFailed
-from auralink.mcp.upstream.http import http_client
 
 MAX_BYTES = 256 * 1024
-TIMEOUT = aiohttp.ClientTimeout(total=10)
+TIMEOUT = 10.0
+ACCEPT = {"Accept": "application/json"}
 
 
 class OAuthHttp:
@@ -24,11 +26,11 @@ class OAuthHttp:
 
     def __init__(self, guard: EgressGuard) -> None:
         self._guard = guard
-        self._clients: dict[bool, aiohttp.ClientSession] = {}
+        self._clients: dict[bool, HttpClient] = {}
 
     async def open(self) -> None:
         """Makes the clients."""
-        self._clients = {local: http_client(self._guard, trusted=local) for local in (False, True)}
+        self._clients = {local: HttpClient(self._guard, trusted=local) for local in (False, True)}
 
     async def close(self) -> None:
         """Closes the clients."""
@@ -57,37 +59,37 @@ class OAuthHttp:
         Raises:
             AuthorizationServerFailed: no answer, or a failure of the server, which says nothing about what is there.
         """
-        status, document = await self._request("GET", url, local=local, headers={"Accept": "application/json"})
+        status, document = await self._request("GET", url, local=local, headers=ACCEPT)
         return document if status == 200 else None
 
     async def post_form(
         self, url: str, form: Mapping[str, str], *, headers: Mapping[str, str], local: bool
     ) -> tuple[int, dict[str, Any] | None]:
         """Status and JSON object that a form leads to. Raises as `find`."""
-        return await self._request("POST", url, local=local, headers={"Accept": "application/json", **headers}, data=dict(form))
+        headers = {**ACCEPT, "Content-Type": "application/x-www-form-urlencoded", **headers}
+        return await self._request("POST", url, local=local, headers=headers, body=urlencode(form).encode())
 
     async def post_json(self, url: str, document: Mapping[str, Any], *, local: bool) -> tuple[int, dict[str, Any] | None]:
         """Status and JSON object that a document leads to. Raises as `find`."""
-        headers = {"Accept": "application/json", "Content-Type": "application/json"}
-        return await self._request("POST", url, local=local, headers=headers, data=orjson.dumps(document))
+        headers = {**ACCEPT, "Content-Type": "application/json"}
+        return await self._request("POST", url, local=local, headers=headers, body=orjson.dumps(document))
 
-    async def _request(self, method: str, url: str, *, local: bool, **options: Any) -> tuple[int, dict[str, Any] | None]:
-        checked = await self.check(url, local=local)
+    async def _request(
+        self, method: str, url: str, *, local: bool, headers: Mapping[str, str], body: bytes | None = None
+    ) -> tuple[int, dict[str, Any] | None]:
+        checked, deadline = await self.check(url, local=local), time.monotonic() + TIMEOUT
         try:
-            async with self._clients[local].request(
-                method, checked, timeout=TIMEOUT, allow_redirects=False, **options
+            async with await self._clients[local].request(
+                method, checked, headers=headers, body=body, deadline=deadline
             ) as response:
-                body = await response.content.read(MAX_BYTES + 1)
-                while len(body) <= MAX_BYTES and (more := await response.content.read(MAX_BYTES + 1 - len(body))):
-                    body += more
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise AuthorizationServerFailed(f"{url[:200]} does not answer ({type(error).__name__}); try again") from error
-        if status >= 500 or status == 429:
-            raise AuthorizationServerFailed(f"{url[:200]} answered HTTP {status}; try again")
-        if len(body) > MAX_BYTES:
-            raise AuthorizationServerFailed(f"{url[:200]} answered more than {MAX_BYTES // 1024} KiB")
-        return status, _object(body)
+                answer = await response.read(MAX_BYTES)
+        except HttpAnswerTooLarge as error:
+            raise AuthorizationServerFailed(f"{url[:200]} answered more than {MAX_BYTES // 1024} KiB") from error
+        except HttpFailed as error:
+            raise AuthorizationServerFailed(f"{url[:200]} does not answer ({error.message}); try again") from error
+        if response.status >= 500 or response.status == 429:
+            raise AuthorizationServerFailed(f"{url[:200]} answered HTTP {response.status}; try again")
+        return response.status, _object(answer)
 
 
 def _object(body: bytes) -> dict[str, Any] | None:

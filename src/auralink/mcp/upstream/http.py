@@ -1,7 +1,7 @@
 """MCP over Streamable HTTP, client side: one POST a message, the answer as JSON or as an event stream.
 
 Implements the transport of revisions 2025-03-26 to 2026-07-28 (spec: basic/transports, "Streamable HTTP"). It keeps raw JSON
-and one pooled aiohttp session for all upstreams; the SDK's client costs 3.5 to 6 ms a call (peers.md), this one a tenth.
+and one thin pooled client for all upstreams; the SDK's client costs 3.5 to 6 ms a call (peers.md), this one a fiftieth.
 """
 
 import asyncio
@@ -9,12 +9,20 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-import aiohttp
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from yarl import URL
 
-from auralink.core.egress import EgressGuard
+from auralink.core.http_client import (
+    HttpAnswerTooLarge,
+    HttpBadAnswer,
+    HttpClient,
+    HttpClosed,
+    HttpFailed,
+    HttpInvalidRequest,
+    HttpTimeout,
+    Response,
+)
 from auralink.core.server_events import EventReader, EventTooLarge
 from auralink.mcp.upstream.errors import (
     SessionLost,
@@ -40,10 +48,6 @@ from auralink.mcp.upstream.transport import (
 SESSION_ID = "Mcp-Session-Id"
 LAST_EVENT_ID = "Last-Event-ID"
 CONNECT_SECONDS = 10.0
-MAX_CONNECTIONS_TO_ONE_HOST = 256
-KEPT_IDLE_SECONDS = 4.0
-"""How long an idle connection is used again: shorter than the 5 s after which uvicorn and Node close it, since a call that meets
-the closing may have been carried out and cannot be repeated."""
 STREAM_END_SECONDS = 0.01
 """How long the end of an event stream is awaited after the answer."""
 SHOWN = 300
@@ -51,7 +55,10 @@ SHOWN = 300
 BAD_REQUEST = 400
 SERVER_ERROR = -32000
 TOO_MANY_REQUESTS = 429
+REPLACE = "replace it with PUT /api/v1/mcp/connections/{id}/credentials"
 BASE_HEADERS = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}
+FAREWELL_SECONDS = 2.0
+"""How long a server may take to be told that its session is over."""
 WITHDRAW_SECONDS = 5.0
 """How long a server may take to be told that nobody waits for an answer any more."""
 
@@ -63,16 +70,7 @@ Sign = Callable[[str, str, bytes | None], Mapping[str, str]]
 """Gives the headers that sign a request, from its method, target URI and body."""
 
 
-Answering = contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]
-
-
-def http_client(guard: EgressGuard, *, trusted: bool) -> aiohttp.ClientSession:
-    """The client that all sessions of one kind share. Connections are bounded for each server and not in all, so that a server
-    that hangs takes none from the others; no request follows a redirect."""
-    connector = guard.connector(
-        trusted=trusted, limit=0, limit_per_host=MAX_CONNECTIONS_TO_ONE_HOST, keepalive_timeout=KEPT_IDLE_SECONDS
-    )
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+Answering = contextlib.AbstractAsyncContextManager[Response]
 
 
 class HttpTransport:
@@ -80,7 +78,7 @@ class HttpTransport:
 
     def __init__(
         self,
-        http: aiohttp.ClientSession,
+        http: HttpClient,
         server: str,
         endpoint: str,
         credentials: HeaderSource,
@@ -122,7 +120,7 @@ class HttpTransport:
                 self.session_id = given
             if response.content_type == "text/event-stream":
                 return await self._response_in_stream(response, message["id"], headers, on_message, deadline)
-            body = await self._read(response)
+            body = await response.read(MAX_ANSWER_BYTES)
             if not body and response.status == 202:
                 raise UpstreamBadAnswer(f"MCP server {self._server!r} acknowledged a request without answering it", sent=True)
             answer = self._checked(body, message["id"], response.status)
@@ -132,7 +130,7 @@ class HttpTransport:
 
     async def send(self, message: Message, *, headers: Mapping[str, str], timeout: float) -> None:
         async with self._post(message, headers, timeout) as response:
-            await self._read(response)
+            await response.read(MAX_ANSWER_BYTES)
 
     async def listen(self, *, headers: Mapping[str, str], on_message: OnMessage, established: asyncio.Event) -> bool:
         """Hears what a handshake-era server says outside any call (GET), until it ends the stream; False if it offers none.
@@ -171,10 +169,9 @@ class HttpTransport:
             return
         headers = {**self._credentials(), SESSION_ID: self.session_id, **self._sign("DELETE", self._target, None)}
         self.session_id = None
-        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-            async with self._http.delete(
-                self._endpoint, headers=headers, timeout=aiohttp.ClientTimeout(total=2), allow_redirects=False
-            ):
+        with contextlib.suppress(HttpFailed):
+            deadline = time.monotonic() + FAREWELL_SECONDS
+            async with await self._http.request("DELETE", self._endpoint, headers=headers, deadline=deadline):
                 pass
 
     def _post(self, message: Message, headers: Mapping[str, str], timeout: float) -> Answering:
@@ -192,49 +189,52 @@ class HttpTransport:
     @contextlib.asynccontextmanager
     async def _request(
         self, verb: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None, what: str
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
+    ) -> AsyncIterator[Response]:
         """Every failure of the connection comes out as an error of ours, with whether the request was sent."""
         try:
             async with await self._answer(verb, headers, body, timeout) as response:
                 yield response
-        except aiohttp.ClientConnectorError as error:
-            reason = error.os_error.strerror or str(error.os_error)
-            raise UpstreamUnreachable(
-                f"MCP server {self._server!r} at {self._endpoint} cannot be reached: {reason}", sent=False
-            ) from error
-        except aiohttp.ConnectionTimeoutError as error:
-            raise UpstreamTimeout(
-                f"MCP server {self._server!r} at {self._endpoint} did not take the connection", sent=False
-            ) from error
+        except HttpFailed as failure:
+            raise self._named(failure, what, timeout) from failure
         except TimeoutError as error:
-            raise UpstreamTimeout(
-                f"MCP server {self._server!r} did not answer {what} within {timeout or 0:.1f} s", sent=True
-            ) from error
-        except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            raise UpstreamClosed(
-                f"MCP server {self._server!r} closed the connection before it had answered", sent=True
-            ) from error
-        except aiohttp.ClientError as error:
-            raise UpstreamBadAnswer(
-                f"MCP server {self._server!r} did not answer in HTTP: {str(error)[:SHOWN]}", sent=True
-            ) from error
+            raise self._too_slow(what, timeout) from error
 
-    async def _answer(
-        self, verb: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None
-    ) -> aiohttp.ClientResponse:
+    def _named(self, failure: HttpFailed, what: str, timeout: float | None) -> UpstreamError:
+        """The failure as one of this server."""
+        match failure:
+            case HttpTimeout(sent=True):
+                return self._too_slow(what, timeout)
+            case HttpTimeout():
+                return UpstreamTimeout(f"MCP server {self._server!r} at {self._endpoint} did not take the connection", sent=False)
+            case HttpClosed():
+                message = f"MCP server {self._server!r} closed the connection before it had answered"
+                return UpstreamClosed(message, sent=failure.sent)
+            case HttpBadAnswer():
+                return UpstreamBadAnswer(f"MCP server {self._server!r}: {failure.message[:SHOWN]}", sent=True)
+            case HttpAnswerTooLarge():
+                return self._too_large()
+            case HttpInvalidRequest():
+                return UpstreamUnauthorized(
+                    f"the credential for MCP server {self._server!r} cannot be sent ({failure.message}); {REPLACE}", sent=False
+                )
+            case _:
+                return UpstreamUnreachable(f"MCP server {self._server!r} at {self._endpoint}: {failure.message}", sent=False)
+
+    def _too_slow(self, what: str, timeout: float | None) -> UpstreamTimeout:
+        return UpstreamTimeout(f"MCP server {self._server!r} did not answer {what} within {timeout or 0:.1f} s", sent=True)
+
+    async def _answer(self, verb: str, headers: Mapping[str, str], body: bytes | None, timeout: float | None) -> Response:
         """The response to a request, which is made again once if its credential has expired and there is another."""
         deadline = None if timeout is None else time.monotonic() + timeout
         for may_renew in (True, False):
             credentials, session_id = self._credentials(), self.session_id
             session = {} if session_id is None else {SESSION_ID: session_id}
-            left = None if deadline is None else max(deadline - time.monotonic(), 0.001)
             response = await self._http.request(
                 verb,
                 self._endpoint,
-                data=body,
                 headers={**headers, **credentials, **session, **self._sign(verb, self._target, body)},
-                timeout=aiohttp.ClientTimeout(total=left, sock_connect=CONNECT_SECONDS),
-                allow_redirects=False,
+                body=body,
+                deadline=deadline,
             )
             try:
                 self._check_status(response, session_id)
@@ -251,12 +251,12 @@ class HttpTransport:
             return False
         return await self._renew(credentials, time.monotonic() + CONNECT_SECONDS if deadline is None else deadline)
 
-    def _check_status(self, response: aiohttp.ClientResponse, session_id: str | None) -> None:
+    def _check_status(self, response: Response, session_id: str | None) -> None:
         """Refuses what its status alone settles; other errors may carry a JSON-RPC error, which says more."""
         status = response.status
         if status in (401, 403):
             challenge = response.headers.get("WWW-Authenticate")
-            remedy = "replace it with PUT /api/v1/mcp/connections/{id}/credentials"
+            remedy = REPLACE
             if challenge and "resource_metadata" in challenge:
                 remedy = "authorise with POST /api/v1/mcp/connections/{id}/oauth/start, or " + remedy
             raise UpstreamUnauthorized(
@@ -274,20 +274,7 @@ class HttpTransport:
     def _session_lost(self) -> SessionLost:
         return SessionLost(f"MCP server {self._server!r} no longer knows the session", sent=False)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        length = response.content_length
-        if length is not None and length > MAX_ANSWER_BYTES:
-            raise self._too_large(response)
-        chunks, size = [], 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > MAX_ANSWER_BYTES:
-                raise self._too_large(response)
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def _too_large(self, response: aiohttp.ClientResponse) -> UpstreamAnswerTooLarge:
-        response.close()
+    def _too_large(self) -> UpstreamAnswerTooLarge:
         return UpstreamAnswerTooLarge(
             f"MCP server {self._server!r} answered more than {MAX_ANSWER_BYTES // 2**20} MiB; ask it for less", sent=True
         )
@@ -309,7 +296,7 @@ class HttpTransport:
 
     async def _response_in_stream(
         self,
-        response: aiohttp.ClientResponse,
+        response: Response,
         request_id: int | str,
         headers: Mapping[str, str],
         on_message: OnMessage | None,
@@ -331,7 +318,7 @@ class HttpTransport:
 
     async def _answer_in(
         self,
-        response: aiohttp.ClientResponse,
+        response: Response,
         reader: EventReader,
         request_id: int | str,
         on_message: OnMessage | None,
@@ -348,20 +335,20 @@ class HttpTransport:
             return message
         return None
 
-    async def _await_end(self, response: aiohttp.ClientResponse) -> None:
+    async def _await_end(self, response: Response) -> None:
         """Reads the end of a stream that has given its answer, so that its connection can be used again; else closes it."""
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        with contextlib.suppress(TimeoutError, HttpFailed):
             async with asyncio.timeout(STREAM_END_SECONDS):
-                if not await response.content.read(1):
+                if await anext(response, None) is None:
                     return
         response.close()
 
-    async def _messages(self, response: aiohttp.ClientResponse, reader: EventReader) -> AsyncIterator[Message]:
+    async def _messages(self, response: Response, reader: EventReader) -> AsyncIterator[Message]:
         try:
-            async for event in reader.read(response.content.iter_any()):
+            async for event in reader.read(response):
                 yield self._parse(event.data)
         except EventTooLarge:
-            raise self._too_large(response) from None
+            raise self._too_large() from None
 
 
 def _is_about_session(error: object) -> bool:

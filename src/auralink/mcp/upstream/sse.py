@@ -9,13 +9,13 @@ import contextlib
 from collections.abc import AsyncIterator, Mapping
 from urllib.parse import urljoin, urlsplit
 
-import aiohttp
 import structlog
 
+from auralink.core.http_client import Response
 from auralink.core.server_events import EventReader, EventTooLarge
 from auralink.mcp.upstream.errors import UpstreamBadAnswer, UpstreamClosed, UpstreamError, UpstreamTimeout
 from auralink.mcp.upstream.http import CONNECT_SECONDS, SHOWN, HttpTransport
-from auralink.mcp.upstream.transport import Message, OnMessage
+from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class SseTransport(HttpTransport):
         if self._failure is not None:
             raise UpstreamClosed(self._failure.message, sent=False)
         async with self._post(message, headers, timeout) as response:
-            await self._read(response)
+            await response.read(MAX_ANSWER_BYTES)
         if response.status >= 400:
             raise UpstreamBadAnswer(f"MCP server {self._server!r} answered HTTP {response.status}", sent=True)
 
@@ -102,15 +102,15 @@ class SseTransport(HttpTransport):
         else:
             self._fail(UpstreamClosed(f"MCP server {self._server!r} closed its event stream", sent=True))
 
-    async def _events(self, response: aiohttp.ClientResponse) -> AsyncIterator[Message]:
+    async def _events(self, response: Response) -> AsyncIterator[Message]:
         try:
-            async for event in EventReader().read(response.content.iter_any()):
+            async for event in EventReader().read(response):
                 if event.name == "endpoint":
                     self._take_address(event.data.decode(errors="replace"))
                 else:
                     yield self._parse(event.data)
         except EventTooLarge:
-            raise self._too_large(response) from None
+            raise self._too_large() from None
 
     def _take_address(self, given: str) -> None:
         """The credential goes to the address, so it must be at the origin that was connected."""
