@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+Money = Annotated[Decimal, PlainSerializer("{:f}".format, return_type=str, when_used="json")]
+"""US dollars, in JSON a plain decimal string."""
 RunKind = Literal["agent", "workflow", "team", "flow"]
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled"]
 Reason = Literal["approval", "input", "budget", "backoff", "child", "outcome_unknown", "lease_lost"]
@@ -56,7 +58,7 @@ class Run(BaseModel):
     replayed: int
     diverged: int | None
     tokens: int
-    cost_usd: Decimal
+    cost_usd: Money
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -113,7 +115,7 @@ class JournalEntry(BaseModel):
     request: Any
     response: Any
     tokens: int
-    cost_usd: Decimal
+    cost_usd: Money
     started_at: datetime
     finished_at: datetime | None
 
