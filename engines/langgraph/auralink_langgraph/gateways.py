@@ -146,10 +146,16 @@ async def open_gateways(
 ) -> AsyncIterator[Gateways]:
     """The gateways of a run; the MCP session is opened only when a node needs tools."""
     gateways = Gateways(job, tokens, models)
-    async with AsyncExitStack() as stack:
-        if with_tools:
-            await gateways.connect_tools(stack, tools)
-        yield gateways
+    try:
+        async with AsyncExitStack() as stack:
+            if with_tools:
+                await gateways.connect_tools(stack, tools)
+            yield gateways
+    except Exception as error:
+        loss = gateways.lost.exception() if gateways.lost.done() else None
+        if loss is not None and loss is not error:
+            raise loss from error  # what the SDK makes of it is a consequence
+        raise
 
 
 class _Watched(httpx.AsyncBaseTransport):
