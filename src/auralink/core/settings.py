@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     auralink_data_dir: Path | None = None
     auralink_config: Path = PROJECT_ROOT / "config" / "mcp-config.yaml"
     auralink_url: str | None = None
+    auralink_scripted_model: Path | None = None
     auralink_token: OptionalSecret = None
 
     database_url: OptionalSecret = None

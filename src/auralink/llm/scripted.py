@@ -27,6 +27,7 @@ from auralink.llm.providers.protocol import Body, Usage
 
 MODEL = "auralink/scripted"
 TEMPLATE = re.compile(r"\{\{\s*(last|system|user|tool(?::(?P<tool>[^{}\s]+))?)\s*\}\}")
+TEMPLATES = "{{last}}, {{system}}, {{user}}, {{tool}}, {{tool:NAME}}"
 _ANY_TEMPLATE = re.compile(r"\{\{.*?\}\}")
 SHOWN = 200
 
@@ -48,9 +49,7 @@ def _templates(value: Any) -> Any:
     for text in _strings(value):
         for found in _ANY_TEMPLATE.finditer(text):
             if not TEMPLATE.fullmatch(found[0]):
-                raise ValueError(
-                    f"there is no template {found[0]!r}; there are {{{{last}}}}, {{{{system}}}}, {{{{user}}}}, {{{{tool}}}}, {{{{tool:NAME}}}}"
-                )
+                raise ValueError(f"there is no template {found[0]!r}; there are {TEMPLATES}")
     return value
 
 
