@@ -1,4 +1,4 @@
-"""Approvals: a person's yes to one call, once, for fifteen minutes.
+"""Approvals: a person's yes to one call, once, for fifteen minutes; in a run, to one step, however long that takes.
 
 An approval covers exactly one user, connection, tool, arguments and definition of the tool; if any of them differs it is another
 call. A client that can ask its user does so on the spot; for any other the approval waits under `/api/v1/approvals`.
@@ -7,20 +7,24 @@ call. A client that can ask its user does so on the spot; for any other the appr
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from auralink.auth.principal import Principal
-from auralink.core.db import Database
+from auralink.core.db import Connection, Database
 from auralink.core.errors import Conflict, Forbidden, NotFound
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.journal import store
 from auralink.journal.schemas import ApprovalPage, ApprovalView, Decision
+from auralink.journal.steps import Step
 
 VALID_SECONDS = 15 * 60
+IN_A_RUN_SECONDS = 365 * 24 * 3600
+"""A run holds nothing while it waits: its approvals do not expire before it is forgotten."""
 
 
 class ApprovalRequired(Forbidden):
@@ -45,10 +49,19 @@ class ApprovalClosed(Conflict):
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What a person decided on a step of a run."""
+
+    approved: bool
+    note: str | None
+    answer: Any
+
+
+@dataclass(frozen=True)
 class Call:
     """What is to be approved."""
 
-    connection_id: UUID
+    connection_id: UUID | None
     server: str
     tool: str
     arguments: Mapping[str, Any]
@@ -86,6 +99,21 @@ class Approvals:
             extra={"approval_id": str(approval_id), "approval": where},
         )
 
+    async def of_step(self, step: Step, call: Call, *, reason: str = "approval") -> Verdict:
+        """What was decided on a step of a run. If nobody has decided yet, the run waits, and this does not return."""
+        async with self._db.tenant(step.principal) as connection:
+            row = await store.decision_on_step(connection, step.run, step.seq)
+        if row is None or row["status"] == "pending":
+            await step.suspend(reason, within=partial(self._ask_in_run, step=step, call=call))
+        return Verdict(row["status"] == "used", row["note"], row["answer"])
+
+    async def _ask_in_run(self, connection: Connection, *, step: Step, call: Call) -> None:
+        approval_id = uuid7()
+        row = self._row(step.principal, approval_id, call, "pending")
+        await store.insert_approval(connection, {**row, "seconds": IN_A_RUN_SECONDS, "run_id": step.run, "run_seq": step.seq})
+        about = {"approval_id": approval_id, "step": step.seq, "server": call.server, "tool": call.tool}
+        await store.tell(connection, step.run, "approval.requested", {**about, "arguments": dict(call.arguments)})
+
     async def note(self, principal: Principal, call: Call, *, approved: bool) -> None:
         """Writes down a decision that the user made on the spot."""
         async with self._db.tenant(principal) as connection:
@@ -103,9 +131,13 @@ class Approvals:
                 connection, approval_id, status=status, note=decision.note, answer=decision.answer, seconds=VALID_SECONDS
             )
             row = await store.find_approval(connection, approval_id)
+            if decided is not None and decided["run_id"] is not None:
+                about = {"approval_id": approval_id, "decision": decision.decision, "note": decision.note}
+                await store.tell(connection, decided["run_id"], "approval.decided", about)
+                await store.resume_run(connection, decided["run_id"])
         if row is None:
             raise ApprovalNotFound(f"you have no approval {approval_id}; GET /api/v1/approvals lists yours")
-        if not decided:
+        if decided is None:
             raise ApprovalClosed(f"approval {approval_id} is {row['status']}; make the call again to ask anew")
         return ApprovalView(**row)
 

@@ -11,12 +11,15 @@ class ApprovalView(BaseModel):
     """A call that waits for a decision, or was decided on."""
 
     approval_id: UUID
-    connection_id: UUID
+    connection_id: UUID | None
     server: str
     tool: str
     arguments: dict[str, Any]
     status: Literal["pending", "approved", "denied", "used", "expired"]
     note: str | None
+    answer: Any
+    run_id: UUID | None
+    run_seq: int | None
     created_at: datetime
     decided_at: datetime | None
     expires_at: datetime

@@ -8,31 +8,43 @@ from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
 
 from auralink.core.db import Connection
+from auralink.core.http import dumps
 
 VIEW = """
-SELECT id AS approval_id, connection_id, server, tool, arguments, note, created_at, decided_at, expires_at,
+SELECT id AS approval_id, connection_id, server, tool, arguments, note, answer, run_id, run_seq, created_at, decided_at, expires_at,
        CASE WHEN status IN ('pending', 'approved') AND expires_at <= now() THEN 'expired' ELSE status END AS status
 FROM auralink.approvals
 """
 
 INSERT = """
-INSERT INTO auralink.approvals (id, user_id, connection_id, server, tool, arguments, call_hash, status, decided_at, expires_at)
+INSERT INTO auralink.approvals
+    (id, user_id, connection_id, server, tool, arguments, call_hash, status, decided_at, expires_at, run_id, run_seq)
 VALUES (%(id)s, %(user_id)s, %(connection_id)s, %(server)s, %(tool)s, %(arguments)s, %(call_hash)s, %(status)s,
-        CASE WHEN %(status)s <> 'pending' THEN now() END, now() + make_interval(secs => %(seconds)s))
+        CASE WHEN %(status)s <> 'pending' THEN now() END, now() + make_interval(secs => %(seconds)s), %(run_id)s, %(run_seq)s)
+ON CONFLICT (run_id, run_seq) WHERE run_id IS NOT NULL DO NOTHING
 """
 
 USE = """
 UPDATE auralink.approvals SET status = 'used'
-WHERE id = (SELECT id FROM auralink.approvals WHERE call_hash = %s AND status = 'approved' AND expires_at > now()
+WHERE id = (SELECT id FROM auralink.approvals
+            WHERE call_hash = %s AND status = 'approved' AND expires_at > now() AND run_id IS NULL
             ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id
 """
 
 DECIDE = """
 UPDATE auralink.approvals SET status = %(status)s, note = %(note)s, answer = %(answer)s, decided_at = now(),
-    expires_at = now() + make_interval(secs => %(seconds)s)
+    expires_at = CASE WHEN run_id IS NULL THEN now() + make_interval(secs => %(seconds)s) ELSE expires_at END
 WHERE id = %(id)s AND status = 'pending' AND expires_at > now()
-RETURNING id
+RETURNING id, run_id
+"""
+
+OF_STEP = """
+UPDATE auralink.approvals SET status = CASE status WHEN 'approved' THEN 'used' ELSE status END
+WHERE run_id = %s AND run_seq = %s RETURNING status, note, answer
+"""
+RESUME = """
+SELECT auralink.requeue_run(id) FROM auralink.runs WHERE id = %s AND status = 'waiting' AND reason IN ('approval', 'input')
 """
 
 
@@ -44,20 +56,39 @@ async def use_approval(connection: Connection, call_hash: bytes) -> UUID | None:
 
 async def find_pending(connection: Connection, call_hash: bytes) -> UUID | None:
     """The approval of this call that still waits."""
-    query = "SELECT id FROM auralink.approvals WHERE call_hash = %s AND status = 'pending' AND expires_at > now() LIMIT 1"
+    query = """SELECT id FROM auralink.approvals
+        WHERE call_hash = %s AND status = 'pending' AND expires_at > now() AND run_id IS NULL LIMIT 1"""
     row = await (await connection.execute(query, [call_hash])).fetchone()
     return row["id"] if row else None
 
 
 async def insert_approval(connection: Connection, row: dict[str, Any]) -> None:
     """Stores an approval, pending or already decided."""
-    await connection.execute(INSERT, {**row, "arguments": Jsonb(row["arguments"])})
+    values = {"run_id": None, "run_seq": None, **row, "arguments": Jsonb(row["arguments"])}
+    await connection.execute(INSERT, values)
 
 
-async def decide(connection: Connection, approval_id: UUID, *, status: str, note: str | None, answer: Any, seconds: int) -> bool:
-    """Decides a pending approval; False if it is not pending any more."""
+async def decide(
+    connection: Connection, approval_id: UUID, *, status: str, note: str | None, answer: Any, seconds: int
+) -> DictRow | None:
+    """Decides a pending approval; None if it is not pending any more. The row has the run that it belongs to, if any."""
     values = {"id": approval_id, "status": status, "note": note, "answer": Jsonb(answer), "seconds": seconds}
-    return await (await connection.execute(DECIDE, values)).fetchone() is not None
+    return await (await connection.execute(DECIDE, values)).fetchone()
+
+
+async def decision_on_step(connection: Connection, run_id: UUID, seq: int) -> DictRow | None:
+    """What was decided on a step of a run, as often as it is asked; None if nobody was asked yet."""
+    return await (await connection.execute(OF_STEP, [run_id, seq])).fetchone()
+
+
+async def resume_run(connection: Connection, run_id: UUID) -> None:
+    """Queues a run again that waits for a person."""
+    await connection.execute(RESUME, [run_id])
+
+
+async def tell(connection: Connection, run_id: UUID, what: str, about: dict[str, Any]) -> None:
+    """An event of a run."""
+    await connection.execute("SELECT auralink.tell_of_run(%s, %s, %s::json)", [run_id, what, dumps(about).decode()])
 
 
 async def find_approval(connection: Connection, approval_id: UUID) -> DictRow | None:

@@ -546,6 +546,21 @@ BEGIN
     RETURN true;
 END $$;
 
+-- Tells of a run what is not its engine's to say; False once it has ended.
+CREATE FUNCTION auralink.tell_of_run(run uuid, what text, about json) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+    told record;
+BEGIN
+    UPDATE auralink.runs SET last_event = last_event + 1 WHERE id = run AND finished_at IS NULL
+    RETURNING last_event, user_id INTO told;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO auralink.run_events (run_id, seq, user_id, type, data) VALUES (run, told.last_event, told.user_id, what, about);
+    RETURN true;
+END $$;
+
 -- Ends an attempt for good. False if it is over already: what an earlier attempt says counts for nothing.
 CREATE FUNCTION auralink.finish_run(run uuid, of_attempt integer, as_status text, its_output json, its_error json) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -639,7 +654,7 @@ GRANT EXECUTE ON FUNCTION auralink.claim_run(uuid, text[], double precision, int
     auralink.journal_begin(uuid, uuid, integer, text, text, bytea, text, boolean, uuid, double precision, integer, boolean),
     auralink.journal_renew(uuid, uuid, integer, uuid, double precision),
     auralink.suspend_run(uuid, integer, integer, uuid, text, timestamptz),
-    auralink.insert_steps(uuid, json), auralink.add_run_events(uuid, integer, json),
+    auralink.insert_steps(uuid, json), auralink.tell_of_run(uuid, text, json), auralink.add_run_events(uuid, integer, json),
     auralink.finish_run(uuid, integer, text, json, json), auralink.child_has_ended(uuid),
     auralink.put_run_off(uuid, integer, json, double precision, boolean), auralink.cancel_run(uuid)
     TO auralink_service;
