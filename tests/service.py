@@ -18,6 +18,7 @@ from auralink.auth.tokens import issue_token
 from auralink.bootstrap import Foundation
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings
+from auralink.llm.accounts import Accounts
 from auralink.mcp.config import MCPConfig
 from auralink.serving import bound_socket
 from auralink.vault.crypto import KeyRing
@@ -45,12 +46,19 @@ class Service:
 
 @contextlib.asynccontextmanager
 async def running_service(
-    dsn: Secret, data_dir: Path, ring: KeyRing, *, config: MCPConfig | None = None, **settings: Any
+    dsn: Secret,
+    data_dir: Path,
+    ring: KeyRing,
+    *,
+    config: MCPConfig | None = None,
+    accounts: Accounts | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Service]:
-    """The application on a port of its own, on the given database. `settings` are fields of `Settings`."""
+    """The application on a port of its own, on the given database. `accounts` are the operator's at providers of models (none unless
+    given); `settings` are fields of `Settings`."""
     chosen = Settings(_env_file=None, auralink_data_dir=data_dir, database_url=dsn, **settings)  # type: ignore[call-arg]
     config = config or MCPConfig.model_validate({"mcp_servers": {"deepwiki": {"transport": "in_process", "timeout": 120}}})
-    app = build_app(chosen, config, Foundation(data_dir, dsn, JWT_SECRET, ring))
+    app = build_app(chosen, config, Foundation(data_dir, dsn, JWT_SECRET, ring), accounts=accounts or {})
     listener = bound_socket("127.0.0.1", 0)
     server = uvicorn.Server(
         uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")

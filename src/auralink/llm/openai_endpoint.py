@@ -141,7 +141,8 @@ def headers_of(call: ModelCall) -> Fields:
 def error_body(error: AuralinkError) -> dict[str, Any]:
     """An error in the OpenAI shape, with what ours says beside it (provider, model, cause, what is left of a budget)."""
     extra = {name: value for name, value in error.extra.items() if name != "param"}
-    kind = TYPES.get(error.status, "server_error" if error.status >= 500 else "invalid_request_error")
+    status = status_of(error)
+    kind = TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
     return {"error": {"message": error.message, "type": kind, "param": error.extra.get("param"), "code": error.code, **extra}}
 
 
