@@ -16,7 +16,7 @@ from auralink.auth import metadata, signing_routes
 from auralink.bootstrap import Foundation
 from auralink.core.db import Database, one_line
 from auralink.core.errors import AuralinkError
-from auralink.core.http import JSONBytes, RequestContext, install_error_handlers
+from auralink.core.http import JSONBytes, PlainDoors, Plainly, RequestContext, install_error_handlers
 from auralink.core.migrate import required_migrations
 from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import Settings
@@ -108,9 +108,11 @@ def _add_endpoints(app: FastAPI, parts: Parts, settings: Settings, foundation: F
     hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     key, hosts = foundation.ring.derive("mcp session"), allowed_hosts(settings)
     endpoint = McpEndpoint(parts.verifier, methods, hearings, mcp.toolsets, key, allowed_hosts=hosts)
-    doors = [Route(path, endpoint, include_in_schema=False) for path in ("/mcp", "/mcp/{connection}")]
+    doors = [Route(path, endpoint) for path in ("/mcp", "/mcp/{connection}")]
+    doors.append(Route(mcp_routes.CALL_PATH, Plainly(mcp_routes.call_tool), methods=["POST"]))
+    app.add_middleware(PlainDoors, doors=doors)
     openai = OpenAIEndpoint(parts.verifier, llm.gateway, llm.listing)
-    app.router.routes[:0] = [*doors, Route("/v1/{path:path}", openai, include_in_schema=False)]
+    app.router.routes.insert(0, Route("/v1/{path:path}", openai, include_in_schema=False))
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str] | None:

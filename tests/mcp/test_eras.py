@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from auralink import app as app_module
+from auralink import parts
 from auralink.core.secret import Secret
 from auralink.mcp.upstream.in_process import InProcessServers
 from auralink.vault.crypto import KeyRing
@@ -24,14 +24,14 @@ UPSTREAMS = (*REVISIONS, "stdio", "sse", "in_process")
 @pytest.fixture
 def _built_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server of these tests is one of the built-in ones."""
-    build = app_module.build_servers
+    build = parts.build_servers
 
     def with_eras(**options: Any) -> Any:
         built = build(**options)
         everything: Any = SimpleNamespace(_lowlevel_server=eras.build_server())
         return replace(built, in_process=InProcessServers({**built.servers, "eras": everything}))
 
-    monkeypatch.setattr(app_module, "build_servers", with_eras)
+    monkeypatch.setattr(parts, "build_servers", with_eras)
 
 
 @pytest.mark.promise("P-ERA")

@@ -5,7 +5,7 @@ Errors are rendered here and nowhere else.
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from auralink.core.errors import AuralinkError
@@ -182,6 +183,41 @@ class RequestContext:
         return RefusedBody(BodyTooLarge(f"the request body is larger than {most} bytes (MAX_BODY_BYTES)"))
 
 
+class PlainDoors:
+    """ASGI middleware: addresses that are answered by plain ASGI, before FastAPI is asked, which takes its time to find a route.
+
+    What stands behind one renders its own errors, `RefusedBody` among them; `Plainly` does.
+    """
+
+    def __init__(self, app: ASGIApp, *, doors: Sequence[Route]) -> None:
+        self.app = app
+        self.doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            for door in self.doors:
+                match, found = door.matches(scope)
+                if match is Match.FULL:
+                    scope.update(found)
+                    await door.app(scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
+
+
+class Plainly:
+    """A route's function as plain ASGI: request in, response out, errors rendered as everywhere."""
+
+    def __init__(self, endpoint: Callable[[Request], Awaitable[Response]]) -> None:
+        self.endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self.endpoint(Request(scope, receive))
+        except (AuralinkError, RequestValidationError, HTTPException) as error:
+            response = rendered(error, scope["path"])
+        await response(scope, receive, send)
+
+
 async def body_of(request: Request, model: type[Body]) -> Body:
     """The request's JSON body, with the errors that FastAPI would give. For routes whose every microsecond counts: FastAPI's own
     way from a request to parameters costs more than a whole call to a server.
@@ -233,34 +269,25 @@ def _internal_error(path: str) -> Response:
 def install_error_handlers(app: FastAPI) -> None:
     """Renders our errors, validation errors and the framework's own as problem+json."""
 
-    async def ours(request: Request, error: Exception) -> Response:
-        assert isinstance(error, AuralinkError)
-        return problem_of(error, request.url.path)
+    async def render(request: Request, error: Exception) -> Response:
+        assert isinstance(error, AuralinkError | RequestValidationError | HTTPException)
+        return rendered(error, request.url.path)
 
-    async def validation(request: Request, error: Exception) -> Response:
-        assert isinstance(error, RequestValidationError)
-        return invalid(error.errors(), request.url.path)
+    for kind in (AuralinkError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, render)
 
-    async def framework(request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if isinstance(error, RefusedBody):
-            return problem_of(error.reason, request.url.path)
-        code, title = STATUS_CODES.get(error.status_code, ("http_error", "Request failed"))
-        detail = str(error.detail)
-        if error.status_code == 404:
-            detail = f"there is nothing at {request.url.path}; /docs lists the addresses"
-        return problem(
-            status=error.status_code,
-            code=code,
-            title=title,
-            detail=detail,
-            instance=request.url.path,
-            headers=error.headers,
-        )
 
-    app.add_exception_handler(AuralinkError, ours)
-    app.add_exception_handler(RequestValidationError, validation)
-    app.add_exception_handler(HTTPException, framework)
+def rendered(error: AuralinkError | RequestValidationError | HTTPException, path: str) -> Response:
+    """The answer to an error of ours, of validation, or of the framework."""
+    if isinstance(error, AuralinkError):
+        return problem_of(error, path)
+    if isinstance(error, RequestValidationError):
+        return invalid(error.errors(), path)
+    if isinstance(error, RefusedBody):
+        return problem_of(error.reason, path)
+    code, title = STATUS_CODES.get(error.status_code, ("http_error", "Request failed"))
+    detail = f"there is nothing at {path}; /docs lists the addresses" if error.status_code == 404 else str(error.detail)
+    return problem(status=error.status_code, code=code, title=title, detail=detail, instance=path, headers=error.headers)
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], path: str) -> Response:

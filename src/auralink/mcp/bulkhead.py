@@ -4,15 +4,15 @@ A failure, to the breaker (core/breaker.py), is what says that the server is unw
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import Hashable
+from types import TracebackType
 
 from auralink.core.breaker import Breaker
 from auralink.core.errors import AuralinkError
 from auralink.core.telemetry import mcp_breakers
 from auralink.mcp.config import BreakerConfig
-from auralink.mcp.schemas import ConnectionRecord
+from auralink.mcp.schemas import ConnectionRecord, Server
 from auralink.mcp.upstream.errors import (
     UpstreamBadAnswer,
     UpstreamClosed,
@@ -63,36 +63,15 @@ class Bulkheads:
         self._config = config
         self._compartments: dict[Hashable, _Compartment] = {}
 
-    @contextlib.asynccontextmanager
-    async def call(self, record: ConnectionRecord, deadline: float, *, proves_health: bool = True) -> AsyncIterator[None]:
+    def call(self, record: ConnectionRecord, deadline: float, *, proves_health: bool = True) -> "_Passage":
         """A call to a connection's server goes in this block; `proves_health` says whether its success speaks for the server.
 
         Raises:
             CircuitOpen: with `retry_after` in seconds.
             ServerBusy: no slot came free before the deadline (monotonic).
         """
-        server = record.server.name
         compartment = self._compartment((record.id, record.credential_version, record.server.transport))
-        _check(compartment.breaker, server)
-        if compartment.slots.locked():
-            await _wait_for_slot(compartment, server, deadline)
-        else:
-            await compartment.slots.acquire()
-        compartment.under_way += 1
-        probe = compartment.breaker.begin()
-        try:
-            yield
-        except FAILURES:
-            if compartment.breaker.failed():
-                mcp_breakers.labels(record.server.label).inc()
-            raise
-        else:
-            if proves_health and compartment.breaker.succeeded():
-                mcp_breakers.labels(record.server.label).dec()
-        finally:
-            compartment.slots.release()
-            compartment.under_way -= 1
-            compartment.breaker.end(probe=probe)
+        return _Passage(compartment, record.server, deadline, proves_health=proves_health)
 
     def _compartment(self, key: Hashable) -> _Compartment:
         compartment = self._compartments.get(key)
@@ -107,6 +86,40 @@ class Bulkheads:
         for key, compartment in list(self._compartments.items()):
             if compartment.is_idle:
                 del self._compartments[key]
+
+
+class _Passage:
+    """One call through a compartment."""
+
+    __slots__ = ("_compartment", "_deadline", "_probe", "_proves_health", "_server")
+
+    def __init__(self, compartment: _Compartment, server: Server, deadline: float, *, proves_health: bool) -> None:
+        self._compartment = compartment
+        self._server = server
+        self._deadline = deadline
+        self._proves_health = proves_health
+        self._probe = False
+
+    async def __aenter__(self) -> None:
+        compartment = self._compartment
+        _check(compartment.breaker, self._server.name)
+        if compartment.slots.locked():
+            await _wait_for_slot(compartment, self._server.name, self._deadline)
+        else:
+            await compartment.slots.acquire()
+        compartment.under_way += 1
+        self._probe = compartment.breaker.begin()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        compartment = self._compartment
+        if isinstance(error, FAILURES):
+            if compartment.breaker.failed():
+                mcp_breakers.labels(self._server.label).inc()
+        elif error is None and self._proves_health and compartment.breaker.succeeded():
+            mcp_breakers.labels(self._server.label).dec()
+        compartment.slots.release()
+        compartment.under_way -= 1
+        compartment.breaker.end(probe=self._probe)
 
 
 def _check(breaker: Breaker, server: str) -> None:

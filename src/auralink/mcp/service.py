@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -251,11 +252,16 @@ def _measure(operation: Operation) -> None:
     label = operation.label
     named = label not in (CUSTOM, UNKNOWN) and operation.outcome != "tool_not_found"
     tool = (operation.tool or operation.operation) if named else UNKNOWN if label != CUSTOM else CUSTOM
-    telemetry.mcp_operations.labels(label, tool, operation.outcome).inc()
-    telemetry.mcp_duration.labels(label).observe(operation.duration_ms / 1000)
+    _counter(label, tool, operation.outcome).inc()
+    _clock(label).observe(operation.duration_ms / 1000)
     if operation.outcome != "ok":
         telemetry.mcp_errors.labels(label, operation.outcome).inc()
     log.debug("operation", server=label, method=operation.operation, tool=operation.tool, outcome=operation.outcome)
+
+
+_counter = lru_cache(maxsize=4096)(telemetry.mcp_operations.labels)
+_clock = lru_cache(maxsize=1024)(telemetry.mcp_duration.labels)
+"""The library's own look-up costs more than counting."""
 
 
 def _is_repeatable(definition: Params) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -18,7 +19,7 @@ from auralink.auth.metadata import WELL_KNOWN, base_of
 from auralink.auth.principal import Principal
 from auralink.auth.tokens import TokenVerifier
 from auralink.core.errors import AuralinkError, Forbidden
-from auralink.core.http import problem_of
+from auralink.core.http import RefusedBody, problem_of
 from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.legacy import LegacyEra
@@ -74,6 +75,8 @@ class McpEndpoint:
             await problem_of(error, scope["path"])(scope, receive, send)
         except AuralinkError as error:
             await problem_of(error, scope["path"])(scope, receive, send)
+        except RefusedBody as refused:
+            await problem_of(refused.reason, scope["path"])(scope, receive, send)
         except RpcError as error:
             await Reply(send).finish({"jsonrpc": "2.0", "id": None, "error": error.error}, error.status or 400)
         except (SlowReader, ClientDisconnect):
@@ -169,5 +172,6 @@ def _has_envelope(body: Body) -> bool:
     return isinstance(meta, dict) and PROTOCOL_VERSION_META_KEY in meta
 
 
+@lru_cache(maxsize=256)
 def _host_name(host: str) -> str:
     return urlsplit(f"//{host}").hostname or ""

@@ -8,6 +8,8 @@ from starlette.types import Receive
 from auralink.mcp.downstream.reply import KEEPALIVE_SECONDS, Reply
 
 T = TypeVar("T")
+GRACE_SECONDS = 0.05
+"""How long a call goes on before its client is watched: most end before that, and to watch costs as much as to route."""
 
 
 class ClientGone(Exception):
@@ -16,6 +18,9 @@ class ClientGone(Exception):
 
 async def first_of(reply: Reply, receive: Receive, *futures: "asyncio.Future[Any]") -> "asyncio.Future[Any]":
     """The first of `futures` that is done. Raises `ClientGone` if the client closes the connection before that."""
+    done, _ = await asyncio.wait(futures, timeout=GRACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if done:
+        return next(future for future in futures if future in done)
     gone = asyncio.ensure_future(_disconnected(receive))
     try:
         while True:

@@ -57,11 +57,12 @@ class ModernEra:
         """Answers one request."""
         reply, request_id = Reply(send), body["id"]
         try:
-            route = _verified(http, body)
+            headers = _headers(http)
+            route = _verified(http, headers, body)
             if body["method"] == "subscriptions/listen":
                 await self._listen(reply, receive, principal, view, body)
                 return
-            result = await self._result(http, reply, receive, principal, view, body, route)
+            result = await self._result(headers, reply, receive, principal, view, body, route)
         except RpcError as error:
             status = error.status or ERROR_CODE_HTTP_STATUS.get(error.error["code"], 200)
             await reply.finish({"jsonrpc": "2.0", "id": request_id, "error": error.error}, status)
@@ -72,7 +73,7 @@ class ModernEra:
 
     async def _result(
         self,
-        http: HttpRequest,
+        headers: Mapping[str, str],
         reply: Reply,
         receive: Receive,
         principal: Principal,
@@ -86,7 +87,7 @@ class ModernEra:
         if method in WITHOUT_METHOD:
             method = f"{method} (not a method of {route.protocol_version})"
         params = dict(body["params"])
-        task, peer = self._resumed(principal, params) or self._begun(principal, view, method, params, route, _headers(http))
+        task, peer = self._resumed(principal, params) or self._begun(principal, view, method, params, route, headers)
         peer.reply = reply
         try:
             done = await first_of(reply, receive, task, peer.asked)
@@ -179,12 +180,12 @@ class ModernEra:
         return getting.result()
 
 
-def _verified(http: HttpRequest, body: Body) -> InboundModernRoute:
+def _verified(http: HttpRequest, headers: Mapping[str, str], body: Body) -> InboundModernRoute:
     """What the envelope says, once the headers repeat it. Raises `RpcError`."""
     duplicated = find_duplicated_routing_header(http.headers.items())
     if duplicated is not None:
         raise RpcError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    verdict = classify_inbound_request(body, headers=_headers(http))
+    verdict = classify_inbound_request(body, headers=headers)
     if isinstance(verdict, InboundLadderRejection):
         raise RpcError(verdict.code, verdict.message, data=verdict.data)
     return verdict
