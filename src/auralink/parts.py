@@ -32,7 +32,8 @@ from auralink.mcp.config import MCPConfig
 from auralink.mcp.limits import RateLimiter
 from auralink.runs.service import Runs
 from auralink.servers.catalogue import build_servers
-from auralink.servers.deepwiki.wiki import Wiki
+from auralink.servers.deepwiki.prose import ModelWriter
+from auralink.servers.deepwiki.wiki import Wiki, Writer
 from auralink.vault.service import Vault
 
 
@@ -76,15 +77,15 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
     guard, db, ring = EgressGuard(settings.allowed_networks), Database(foundation.dsn), foundation.ring
     audit, changes, vault = GroupCommit(foundation.dsn), Changes(foundation.dsn), Vault(db, ring)
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else MemoryBuckets()
-    limits, approvals = Limits(db, changes), Approvals(db)
+    limits, approvals, journal = Limits(db, changes), Approvals(db), Journal(db)
     signer = RequestSigner(ring.derive("request signing"))
-    wiki = build_wiki(settings, foundation.data_dir, guard)
     llm = build_llm(
         db=db,
         changes=changes,
         vault=vault,
         guard=guard,
         audit=audit,
+        journal=journal,
         accounts=load_accounts() if accounts is None else accounts,
         models=Models(db, load_catalogue_config(settings.auralink_config)),
         local=LocalModels(),
@@ -93,6 +94,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         calls_a_minute=settings.default_rate_limit,
         breaker=config.circuit_breaker,
     )
+    wiki = build_wiki(settings, foundation.data_dir, guard, ModelWriter(llm.gateway))
     mcp = build_mcp(
         db=db,
         changes=changes,
@@ -117,7 +119,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         signing_keys=SigningKeys(db),
         buckets=buckets,
         approvals=approvals,
-        journal=Journal(db),
+        journal=journal,
         runs=Runs(db, changes),
         wiki=wiki,
         mcp=mcp,
@@ -130,13 +132,13 @@ def public_url(settings: Settings) -> str | None:
     return settings.auralink_url.rstrip("/") if settings.auralink_url else None
 
 
-def build_wiki(settings: Settings, data_dir: Path, guard: EgressGuard) -> Wiki:
-    """The wiki over the operator's folders, by default this checkout and the data directory."""
+def build_wiki(settings: Settings, data_dir: Path, guard: EgressGuard, writer: Writer | None = None) -> Wiki:
+    """The wiki over the operator's folders, by default this checkout and the data directory. `writer` makes prose of passages."""
 
     async def check_url(url: str) -> list[str]:
         return [str(address) for address in (await guard.check_git_url(url)).addresses]
 
-    return Wiki(data_dir, settings.wiki_repo_roots or (PROJECT_ROOT, data_dir), check_url=check_url)
+    return Wiki(data_dir, settings.wiki_repo_roots or (PROJECT_ROOT, data_dir), check_url=check_url, writer=writer)
 
 
 def _verifier(settings: Settings, foundation: Foundation) -> TokenVerifier:

@@ -16,6 +16,20 @@ class StaleAttempt(Conflict):
         super().__init__(message, headers=DO_NOT_RETRY)
 
 
+class Suspended(StaleAttempt):
+    """The run waits now: the call is not answered, and the next attempt makes it. Raised to unwind a gateway."""
+
+    code = "suspended"
+    title = "Run suspended"
+
+
+class OutcomeUnknown(Conflict):
+    """The call was sent, has no answer, and must not be made twice: whether it happened is for a person to say."""
+
+    code = "outcome_unknown"
+    title = "Outcome unknown"
+
+
 class ReplayDivergence(Conflict):
     """A replayed run asks for what its journal does not hold."""
 

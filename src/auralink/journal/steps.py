@@ -26,7 +26,7 @@ from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
 from auralink.core.ids import uuid7
 from auralink.journal import step_store as store
-from auralink.journal.errors import ReplayDivergence, StaleAttempt
+from auralink.journal.errors import ReplayDivergence, StaleAttempt, Suspended
 from auralink.journal.keys import Kind, key_of, label_of
 from auralink.journal.recorded import Recorded, error_text, result_text
 
@@ -40,6 +40,7 @@ HOLD_SECONDS = 15.0
 TURN_SECONDS = 0.25
 """How long an answer waits for one that came before it the last time."""
 FIRST_LOOK, LOOK_EVERY = 0.005, 0.1
+Commit = Callable[["StepRecord"], Awaitable[None]]
 Within = Callable[[Connection], Awaitable[None]]
 
 
@@ -122,11 +123,10 @@ class Step:
         return self._record(error_text(error), error.code, tokens, cost_usd)
 
     async def suspend(self, reason: str, *, until: datetime | None = None, within: Within | None = None) -> NoReturn:
-        """Lets the run wait, and does not answer. The call was not made; the next attempt makes it. `within` is done in the
-        transaction that suspends.
+        """Lets the run wait. The call was not made; the next attempt makes it. `within` is done in the transaction that suspends.
 
         Raises:
-            StaleAttempt: in the end, to whoever still listens.
+            Suspended: the gateway unwinds, and `Journal.carry` then holds the request unanswered.
         """
         await self.journal.suspend(self, reason, until, within)
 
@@ -181,7 +181,8 @@ class Journal:
         `request` holds what determines the answer. `client_retry`: the client says that it repeats its last such call.
 
         Raises:
-            StaleAttempt: the attempt is not the current one, the run has ended, or (after a while unanswered) it waits.
+            StaleAttempt: the attempt is not the current one, or the run has ended.
+            Suspended: the run waits, and no new call of it begins.
             ReplayDivergence: a replay, and the journal does not hold this call; the run has failed.
         """
         label, owner = label_of(kind, request), uuid7()
@@ -203,7 +204,7 @@ class Journal:
         if row["verdict"] == "stale":
             raise StaleAttempt(f"attempt {principal.attempt} of run {principal.run} is not the current one; it can begin nothing")
         if row["verdict"] == "hold":
-            await self._hold(principal)
+            raise _suspended(principal)
         if row["verdict"] == "divergence":
             await self._diverges(principal, kind, label)
         replay = Recorded(row["response"]) if row["verdict"] == "replay" else None
@@ -216,11 +217,37 @@ class Journal:
         return step
 
     async def carry(self, call: Coroutine[Any, Any, T]) -> T:
-        """Makes a call to its end even if whoever asked goes away: a run's call is not cancelled by its engine's end."""
+        """Makes a call to its end even if whoever asked goes away: a run's call is not cancelled by its engine's end. One that
+        was suspended is held unanswered: an error would reach the model and change the run.
+
+        Raises:
+            StaleAttempt: held for long enough; the worker has stopped the engine by then.
+        """
         task = asyncio.create_task(call)
         self._carried.add(task)
         task.add_done_callback(self._carried_out)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except Suspended as error:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), self._hold_seconds)
+            raise StaleAttempt(error.message) from error
+
+    async def remember(
+        self, principal: Principal, kind: Kind, request: Mapping[str, Any], call: Callable[[], Awaitable[T]], commit: Commit
+    ) -> T:
+        """What `call` answers, once: a later attempt gets the same from the journal. For what may always be asked again."""
+        step = await self.begin(principal, kind, request)
+        if step.replay is not None:
+            answer: T = step.replay.result()
+            return answer
+        try:
+            answer = await call()
+        except AuralinkError as error:
+            await commit(step.failed(error))
+            raise
+        await commit(step.done(answer))
+        return answer
 
     def _carried_out(self, task: "asyncio.Task[Any]") -> None:
         self._carried.discard(task)
@@ -238,7 +265,7 @@ class Journal:
                 await within(connection)
             await store.suspend(connection, step.run, step.attempt, step.seq, step.owner, reason=reason, until=until)
         self.closed(step)
-        await self._hold(step.principal)
+        raise _suspended(step.principal)
 
     async def _settled(self, values: dict[str, Any]) -> Mapping[str, Any]:
         """The verdict, once it is not to wait for another process or for the turn of another answer."""
@@ -251,12 +278,6 @@ class Journal:
             values |= {"seq": row["seq"], "in_turn": time.monotonic() < turn_until}
             await asyncio.sleep(pause)
             pause = min(pause * 2, LOOK_EVERY)
-
-    async def _hold(self, principal: Principal) -> NoReturn:
-        """Does not answer: an error would reach the model and change the run."""
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._closing.wait(), self._hold_seconds)
-        raise StaleAttempt(f"run {principal.run} waits; attempt {principal.attempt} goes no further")
 
     async def _diverges(self, principal: Principal, kind: str, label: str) -> NoReturn:
         assert principal.run is not None
@@ -287,3 +308,7 @@ class Journal:
         async with self._db.connection() as connection:
             if not await store.renew(connection, step.principal.user_id, step.run, step.seq, step.owner, self._lease):
                 self.closed(step)
+
+
+def _suspended(principal: Principal) -> Suspended:
+    return Suspended(f"run {principal.run} waits; attempt {principal.attempt} goes no further")

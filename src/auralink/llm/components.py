@@ -10,6 +10,7 @@ from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.journal.budgets import Budgets
 from auralink.journal.limits import Limits
+from auralink.journal.steps import Journal
 from auralink.llm.accounts import Accounts
 from auralink.llm.attempts import Attempts
 from auralink.llm.catalogue.service import Models
@@ -57,6 +58,7 @@ def build_llm(
     vault: Vault,
     guard: EgressGuard,
     audit: GroupCommit,
+    journal: Journal,
     accounts: Accounts,
     models: Models,
     local: LocalModels,
@@ -78,6 +80,7 @@ def build_llm(
         budgets=Budgets(db),
         attempts=attempts,
         audit=audit,
+        journal=journal,
     )
     return LLM(
         gateway=gateway,

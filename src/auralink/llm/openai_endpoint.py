@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from auralink.auth.dependencies import bearer_token
 from auralink.auth.principal import Principal
-from auralink.auth.tokens import TokenVerifier
+from auralink.auth.run_tokens import Verifier
 from auralink.core.errors import AuralinkError, NotFound
 from auralink.core.http import RefusedBody, dumps
 from auralink.llm.errors import ProviderError
@@ -42,13 +42,15 @@ SOURCE = "v1"
 ONE_MODEL = "/v1/models/"
 
 Body = dict[str, Any]
-Handler = Callable[[Send, Principal, Body], Coroutine[Any, Any, None]]
+Handler = Callable[[Send, Principal, Body, bool], Coroutine[Any, Any, None]]
+RETRY_COUNT = "x-stainless-retry-count"
+"""In which the official clients say that they repeat a request."""
 
 
 class OpenAIEndpoint:
     """Authenticates a request and answers it."""
 
-    def __init__(self, verifier: TokenVerifier, gateway: ModelGateway, listing: Listing) -> None:
+    def __init__(self, verifier: Verifier, gateway: ModelGateway, listing: Listing) -> None:
         self._verifier = verifier
         self._gateway = gateway
         self._listing = listing
@@ -64,7 +66,7 @@ class OpenAIEndpoint:
             principal = await self._verifier.verify(bearer_token(request.headers))
             handler = self._handler(scope)
             body = await _json(request) if scope["method"] == "POST" else {}
-            answering = handler(send, principal, body)
+            answering = handler(send, principal, body, request.headers.get(RETRY_COUNT, "0") not in ("0", ""))
             if principal.run is not None:
                 await answering  # what a run asks for is finished, whether it listens or not
             else:
@@ -86,22 +88,22 @@ class OpenAIEndpoint:
             raise NotFound(f"there is no {method} {path}; there is {doors}")
         return handler
 
-    async def _chat(self, send: Send, principal: Principal, body: Body) -> None:
+    async def _chat(self, send: Send, principal: Principal, body: Body, again: bool) -> None:
         if not body.get("stream"):
-            answer = await self._gateway.complete(principal, body, source=SOURCE)
+            answer = await self._gateway.complete(principal, body, source=SOURCE, client_retry=again)
             await _reply(send, answer.body, headers_of(answer.call))
             return
-        events = self._gateway.stream(principal, body, source=SOURCE)
+        events = self._gateway.stream(principal, body, source=SOURCE, client_retry=again)
         await EventStream(send, headers_of).relay(events, _as_data, _failed_chat)
 
-    async def _embeddings(self, send: Send, principal: Principal, body: Body) -> None:
-        answer = await self._gateway.embed(principal, body, source=SOURCE)
+    async def _embeddings(self, send: Send, principal: Principal, body: Body, again: bool) -> None:
+        answer = await self._gateway.embed(principal, body, source=SOURCE, client_retry=again)
         await _reply(send, answer.body, headers_of(answer.call))
 
-    async def _models(self, send: Send, principal: Principal, _body: Body) -> None:
+    async def _models(self, send: Send, principal: Principal, _body: Body, _again: bool) -> None:
         await _reply(send, {"object": "list", "data": await self._listing.for_openai(principal)})
 
-    async def _model(self, name: str, send: Send, principal: Principal, _body: Body) -> None:
+    async def _model(self, name: str, send: Send, principal: Principal, _body: Body, _again: bool) -> None:
         await _reply(send, await self._listing.one_for_openai(principal, name))
 
 

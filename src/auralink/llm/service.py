@@ -1,5 +1,6 @@
 """The model gateway: the one path on which every model call goes, whatever door it came through (P-ONEPATH).
 
+0. journal, in a run: the fence, then the recorded answer, which skips all the rest
 1. limits: calls per user and minute
 2. select: the model that was named, or for `auto` the best that can and may take the request; the next if it fails (P-SELECT)
 3. budget: the most that the call may use is reserved (P-BUDGET), for users who have a limit
@@ -24,13 +25,17 @@ from auralink.auth.principal import Principal
 from auralink.core import telemetry
 from auralink.core.buckets import Buckets
 from auralink.core.errors import AuralinkError
+from auralink.core.http import dumps
 from auralink.core.logging import trace_id
 from auralink.journal.budgets import BudgetExceeded, Budgets
 from auralink.journal.limits import Limits
+from auralink.journal.steps import Journal, Step
 from auralink.llm.attempts import Attempts
 from auralink.llm.catalogue.models import Model, cost_usd
 from auralink.llm.errors import ModelRateLimited, PriceUnknown, ProviderCircuitOpen, ProviderError, UnsupportedField
+from auralink.llm.in_runs import Assembly, RunCall
 from auralink.llm.profiles import Profiles
+from auralink.llm.providers.chunks import chunks_of
 from auralink.llm.providers.protocol import Body, Usage
 from auralink.llm.requests import ModelRequest, chat_request, embeddings_request
 from auralink.llm.schemas import ModelCall
@@ -46,6 +51,12 @@ OWN_FAULT = frozenset({"invalid_request"})
 """Failures that the next model would not mend."""
 CHAT, EMBEDDINGS = "chat.completions", "embeddings"
 DONE = "[DONE]"
+REPLAYED = "journal"
+"""Why no model was taken: the answer was there."""
+SERVER = "server"
+"""The door of the built-in servers. What they ask is part of a tool call, which a run's journal has as a whole."""
+
+PLAIN_TEXT = ModelRequest({}, ("auto",), frozenset({"chat"}), 0)
 
 Answered = TypeVar("Answered")
 Attempt = Callable[[Principal, ModelRequest, Choice, ModelCall], Awaitable[Answered]]
@@ -73,6 +84,7 @@ class ModelGateway:
         budgets: Budgets,
         attempts: Attempts,
         audit: GroupCommit,
+        journal: Journal,
     ) -> None:
         self._profiles = profiles
         self._selection = selection
@@ -82,49 +94,156 @@ class ModelGateway:
         self._budgets = budgets
         self._attempts = attempts
         self._audit = audit
+        self._journal = journal
 
-    async def complete(self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT) -> Answer:
-        """A chat completion for a body of the OpenAI kind. `source` is the door: `v1`, `rest`, `server`, …
+    async def complete(
+        self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT, client_retry: bool = False
+    ) -> Answer:
+        """A chat completion for a body of the OpenAI kind. `source` is the door: `v1`, `rest`, `server`, … `client_retry`: the client
+        says that it repeats its last request.
 
         Raises:
             InvalidModelRequest, ModelNotFound, KeyMissing, NoModelAvailable, ModelRateLimited, BudgetExceeded: nothing was sent.
             UnsupportedField: the only model cannot honour a field.
             ProviderError, ProviderCircuitOpen: the last model that was tried failed.
             AuditUnavailable: done, but not recorded.
+            StaleAttempt, ReplayDivergence: the call of a run that may not make it.
         """
         request = chat_request(body)
-        async with self._recorded(principal, request, endpoint, source) as call:
-            answer = await self._first_to_answer(principal, request, call, self._attempts.complete)
-            call.outcome = "ok"
-        return Answer(answer, call)
+        if principal.run is None:
+            return await self._answer(principal, request, endpoint, source, self._attempts.complete)
+        once = self._once(principal, request, endpoint, source, self._attempts.complete, client_retry)
+        return await self._journal.carry(once)
 
     async def stream(
-        self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT
+        self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT, client_retry: bool = False
     ) -> AsyncGenerator[ModelCall | str]:
         """A chat completion as it is made: first the call (when the first event is there), then the data of each event, at the end
         `[DONE]`. Raises as `complete`, before anything is given and in the middle; whatever was used by then is recorded."""
         request = chat_request(body)
+        if principal.run is None:
+            events = self._stream(principal, request, endpoint, source)
+        else:
+            events = self._stream_carried(principal, request, endpoint, source, client_retry)
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+    async def embed(self, principal: Principal, body: Mapping[str, Any], *, source: str, client_retry: bool = False) -> Answer:
+        """Embeddings for a body of the OpenAI kind. Raises as `complete`."""
+        request = embeddings_request(body)
+        if principal.run is None:
+            return await self._answer(principal, request, EMBEDDINGS, source, self._attempts.embed)
+        once = self._once(principal, request, EMBEDDINGS, source, self._attempts.embed, client_retry)
+        return await self._journal.carry(once)
+
+    async def has_language_model(self, principal: Principal) -> bool:
+        """Whether `auto` would be answered by a language model for this user, and not by a program of ours."""
+        request = chat_request({"messages": [{"role": "user", "content": "Is anybody there?"}]})
+        first, *_ = self._selection.choices(request, await self._profiles.of(principal))
+        return not first.is_local
+
+    async def _answer(
+        self,
+        principal: Principal,
+        request: ModelRequest,
+        endpoint: str,
+        source: str,
+        attempt: Attempt[Body],
+        in_run: RunCall | None = None,
+    ) -> Answer:
+        async with self._recorded(principal, request, endpoint, source, in_run) as call:
+            answer = await self._first_to_answer(principal, request, call, attempt)
+            call.outcome = "ok"
+            if in_run is not None:
+                in_run.answer = answer
+        return Answer(answer, call)
+
+    async def _once(
+        self,
+        principal: Principal,
+        request: ModelRequest,
+        endpoint: str,
+        source: str,
+        attempt: Attempt[Body],
+        client_retry: bool,
+    ) -> Answer:
+        """The answer to a run's call: out of its journal, or made and recorded there."""
+        step = await self._begin(principal, request, endpoint, client_retry)
+        if step.replay is not None:
+            return Answer(step.replay.result(), _replayed(principal, request, endpoint, source))
+        in_run = RunCall(step)
+        try:
+            return await self._answer(principal, _for_fork(request, step), endpoint, source, attempt, in_run)
+        except AuralinkError as error:
+            await in_run.wait(error)
+            raise
+
+    async def _begin(self, principal: Principal, request: ModelRequest, endpoint: str, client_retry: bool) -> Step:
+        return await self._journal.begin(principal, "llm", {**request.body, "endpoint": endpoint}, client_retry=client_retry)
+
+    async def _stream(
+        self, principal: Principal, request: ModelRequest, endpoint: str, source: str, in_run: RunCall | None = None
+    ) -> AsyncGenerator[ModelCall | str]:
         last: list[str] = []
-        async with self._recorded(principal, request, endpoint, source) as call:
+        whole = Assembly()
+        async with self._recorded(principal, request, endpoint, source, in_run) as call:
             stream = await self._first_to_answer(principal, request, call, self._attempts.stream)
             async with contextlib.aclosing(self._metered(stream, request, call)) as events:
                 yield call
                 async for data in events:
+                    if in_run is not None:
+                        whole.add(data)
                     if last or is_last(data):
                         last.append(data)
                     else:
                         yield data
             call.outcome = "ok"
+            if in_run is not None:
+                in_run.answer = whole.completion()
         for data in (*last, DONE):
             yield data
 
-    async def embed(self, principal: Principal, body: Mapping[str, Any], *, source: str) -> Answer:
-        """Embeddings for a body of the OpenAI kind. Raises as `complete`."""
-        request = embeddings_request(body)
-        async with self._recorded(principal, request, EMBEDDINGS, source) as call:
-            answer = await self._first_to_answer(principal, request, call, self._attempts.embed)
-            call.outcome = "ok"
-        return Answer(answer, call)
+    async def _stream_carried(
+        self, principal: Principal, request: ModelRequest, endpoint: str, source: str, client_retry: bool
+    ) -> AsyncGenerator[ModelCall | str]:
+        """A run's stream: it is made to its end and recorded whether the engine listens or not."""
+        made: asyncio.Queue[ModelCall | str | None] = asyncio.Queue()
+        making = asyncio.create_task(
+            self._journal.carry(self._stream_once(principal, request, endpoint, source, client_retry, made.put_nowait))
+        )
+        while (event := await made.get()) is not None:
+            yield event
+        await making
+
+    async def _stream_once(
+        self,
+        principal: Principal,
+        request: ModelRequest,
+        endpoint: str,
+        source: str,
+        client_retry: bool,
+        give: Callable[[ModelCall | str | None], None],
+    ) -> None:
+        """Gives the events of a run's stream, live or as its journal has them, then None."""
+        try:
+            step = await self._begin(principal, request, endpoint, client_retry)
+            if step.replay is not None:
+                completion = step.replay.result()
+                give(_replayed(principal, request, endpoint, source))
+                for chunk in chunks_of(completion, report_usage=request.report_usage):
+                    give(dumps(chunk).decode())
+                give(DONE)
+                return
+            in_run = RunCall(step)
+            try:
+                async for event in self._stream(principal, _for_fork(request, step), endpoint, source, in_run):
+                    give(event)
+            except AuralinkError as error:
+                await in_run.wait(error)
+                raise
+        finally:
+            give(None)
 
     async def _first_to_answer(
         self, principal: Principal, request: ModelRequest, call: ModelCall, attempt: Attempt[Answered]
@@ -206,7 +325,7 @@ class ModelGateway:
 
     @contextlib.asynccontextmanager
     async def _recorded(
-        self, principal: Principal, request: ModelRequest, endpoint: str, source: str
+        self, principal: Principal, request: ModelRequest, endpoint: str, source: str, in_run: RunCall | None
     ) -> AsyncIterator[ModelCall]:
         """Records a call when the block ends, however it ends; what comes after the block waits for the commit."""
         call = ModelCall(principal.user_id, endpoint, request.requested, source, run_id=principal.run)
@@ -217,6 +336,8 @@ class ModelGateway:
             call.outcome, call.error = error.code, error.message[:2000]
             call.error_class = error.kind if isinstance(error, ProviderError) else error.code
             error.extra.setdefault("log_id", str(call.id))
+            if in_run is not None:
+                in_run.error = error
             raise
         except (asyncio.CancelledError, GeneratorExit):
             call.outcome, call.error = "cancelled", "the caller went away before the answer"
@@ -225,7 +346,7 @@ class ModelGateway:
             call.latency_ms = (time.perf_counter() - call.started) * 1000
             self._price(call)
             self._measure(call)
-            await self._audit.commit(_operation(call), call)
+            await self._audit.commit(_operation(call), call, *(in_run.records(call) if in_run is not None else ()))
 
     def _price(self, call: ModelCall) -> None:
         if call.model_id is not None and call.usage.prompt + call.usage.completion:
@@ -251,3 +372,19 @@ def _operation(call: ModelCall) -> Operation:
     operation.duration_ms, operation.trace_id, operation.cost_usd = call.latency_ms, call.trace_id, call.cost_usd
     operation.served_by = call.reason
     return operation
+
+
+def _for_fork(request: ModelRequest, step: Step) -> ModelRequest:
+    """The request with the model that a fork takes instead of the one asked for."""
+    model = step.overrides.get("model")
+    if model is None:
+        return request
+    remade = embeddings_request if "embeddings" in request.needs else chat_request
+    return remade({**request.body, "model": model})
+
+
+def _replayed(principal: Principal, request: ModelRequest, endpoint: str, source: str) -> ModelCall:
+    """A call that was made by an earlier attempt; it is not recorded again."""
+    call = ModelCall(principal.user_id, endpoint, request.requested, source, run_id=principal.run)
+    call.reason = REPLAYED
+    return call
