@@ -1,6 +1,7 @@
 """What the offline model writes: summaries with their sources, JSON by schema, within the limits of the request."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -213,3 +214,70 @@ def nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[s
 def test_whatever_the_schema_the_value_is_valid(schema: dict[str, Any], text: str) -> None:
     material = Material(text, [text, "The port is 8001. See https://example.org/x for the city of Paris."])
     Draft202012Validator(schema).validate(produce(schema, material))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^(a+)+$"},
+        {"type": "string", "pattern": "^(\\w|a|-)*x$"},
+        {"type": "string", "minLength": 10**9},
+        {"type": "array", "minItems": 10**9, "items": {"type": "string"}},
+        {"allOf": [{"$ref": "#"}]},
+        {"type": "object", "required": ["a", "b", "c"], "properties": {name: {"$ref": "#"} for name in "abc"}},
+        {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+        {"type": "object", "patternProperties": {"(a+)+$": {}}},
+        {"enum": []},
+        {"type": "object", "properties": 7},
+        {"type": "array", "items": 7, "minItems": "x"},
+        {"$ref": "https://example.org/schema.json"},
+        {"type": "nonsense"},
+    ],
+)
+def test_a_malicious_or_broken_schema_is_met_or_refused_quickly(schema: dict[str, Any]) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    try:
+        made = json.loads(content(after(f"{'a' * 60}! is what I say", response_format=wanted)))
+    except UnsupportedField:
+        return
+    else:
+        Draft202012Validator(schema).validate(made)
+
+
+@pytest.mark.parametrize("text", ["\n" * 500_000, " " * 500_000, "a" * 500_000, ". " * 200_000, "“" * 200_000, "say " * 100_000])
+@pytest.mark.parametrize("role", ["user", "system", "tool"])
+def test_a_huge_message_is_answered_quickly(text: str, role: str) -> None:
+    messages = [
+        {"role": role, "content": text, **({"tool_call_id": "c"} if role == "tool" else {})},
+        {"role": "user", "content": "Hi"},
+    ]
+    assert complete({"messages": messages[: 1 if role == "user" else 2]})["choices"]
+
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-9, 9),
+        st.text(max_size=5),
+        st.sampled_from(["string", "object", "array", "integer"]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["type", "properties", "items", "required", "enum", "anyOf", "minItems", "default", "name"]),
+            inner,
+            max_size=4,
+        ),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(json_values, st.sampled_from(["auto", "required"]))
+def test_whatever_a_tools_parameters_are_there_is_an_answer_or_a_refusal(parameters: Any, choice: str) -> None:
+    tool = {"type": "function", "function": {"name": "get_name", "description": "Get the name", "parameters": parameters}}
+    body = {"messages": [{"role": "user", "content": "Get the name of 'Ada', 3"}], "tools": [tool], "tool_choice": choice}
+    with suppress(UnsupportedField):
+        assert complete(body)["choices"]

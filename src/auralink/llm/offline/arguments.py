@@ -6,15 +6,17 @@ from typing import Any
 from auralink.llm.offline.finding import MISSING, Finder, Schema
 from auralink.llm.offline.schemas import Endless, alternatives, resolved, type_of
 
-DEEPEST = 4
+DEEPEST = 2
+MOST_FIELDS = 200
+"""Fields of one object that are looked for."""
 
 
 def fill(parameters: Schema, finder: Finder) -> tuple[dict[str, Any], list[str]]:
     """The arguments for a tool's parameters, and the names of the required ones that the text does not have."""
     try:
         return _object(resolved(parameters, parameters), finder, parameters, 0)
-    except Endless:
-        return {}, list(parameters.get("required") or ())
+    except (Endless, TypeError, AttributeError, ValueError, LookupError, RecursionError):
+        return {}, ["parameters that can be read"]  # no JSON schema, or one without end
 
 
 def _object(schema: Schema, finder: Finder, root: Schema, depth: int) -> tuple[dict[str, Any], list[str]]:
@@ -22,7 +24,7 @@ def _object(schema: Schema, finder: Finder, root: Schema, depth: int) -> tuple[d
     required = [name for name in schema.get("required") or () if isinstance(name, str)]
     given = finder.given(properties)
     found: dict[str, Any] = {}
-    for name in [*required, *(name for name in properties if name not in required)]:
+    for name in [*required, *(name for name in properties if name not in required)][:MOST_FIELDS]:
         demanded = name in required
         value = given.get(name, MISSING)
         if value is MISSING:

@@ -70,7 +70,7 @@ class Choice:
 def tools_of(body: Mapping[str, Any]) -> list[Tool]:
     """The functions that a request offers and `tool_choice` allows."""
     functions = [tool.get("function") or {} for tool in body.get("tools") or () if tool.get("type", "function") == "function"]
-    offered = [Tool(str(f.get("name")), str(f.get("description") or ""), f.get("parameters") or {}) for f in functions]
+    offered = [Tool(str(f.get("name")), str(f.get("description") or ""), _schema(f.get("parameters"))) for f in functions]
     choice = body.get("tool_choice")
     if choice == "none":
         return []
@@ -79,6 +79,14 @@ def tools_of(body: Mapping[str, Any]) -> list[Tool]:
         names = {(each.get("function") or {}).get("name") for each in allowed.get("tools") or (choice,)}
         return [tool for tool in offered if tool.name in names]
     return offered
+
+
+def _schema(parameters: object) -> Mapping[str, Any]:
+    """The parameters of a function; what is no object has no members."""
+    if not isinstance(parameters, Mapping):
+        return {}
+    properties = parameters.get("properties")
+    return parameters if isinstance(properties, Mapping) else {**parameters, "properties": {}}
 
 
 def choose(conversation: Conversation, tools: Sequence[Tool]) -> Choice:

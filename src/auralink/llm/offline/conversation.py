@@ -11,12 +11,16 @@ import orjson
 from auralink.llm.providers.content import Place, texts_of
 
 MODEL = "auralink/offline"
+LONGEST = 32_000
+"""Characters of one message that are looked at."""
 _HANDED_OVER = re.compile(r"^Transferred to \S+, adopting the role of", re.IGNORECASE)
 _TRANSFERRED = re.compile(r"^(?:Successfully )?transferred (?:back )?to ", re.IGNORECASE)
 _TASK = re.compile(r"^\s*Current Task:\s*", re.IGNORECASE)
-_CONTEXT = re.compile(r"\n\s*(?:This is the context you'?re working with|# Context|Context)\s*:\s*\n", re.IGNORECASE)
-_CRITERIA = re.compile(r"\n\s*This is the expected criteria for your final answer:.*?(?=\n\s*This is the context|\Z)", re.DOTALL)
-_URGING = re.compile(r"\n\s*(?:Begin!|Provide your complete response:).*", re.DOTALL)
+_CONTEXT = re.compile(r"\n[ \t]*(?:This is the context you'?re working with|# Context|Context)[ \t]*:[ \t]*\n", re.IGNORECASE)
+_CRITERIA = re.compile(
+    r"\n[ \t]*This is the expected criteria for your final answer:.*?(?=\n[ \t]*This is the context|\Z)", re.DOTALL
+)
+_URGING = re.compile(r"\n[ \t]*(?:Begin!|Provide your complete response:).*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Conversation:
     @cached_property
     def asked(self) -> str:
         """The message that asks, whole."""
-        return self.texts[self._asked_at] if self._asked_at >= 0 else ""
+        return self.texts[self._asked_at][:LONGEST] if self._asked_at >= 0 else ""
 
     @cached_property
     def request(self) -> str:

@@ -14,6 +14,7 @@ Schema = Mapping[str, Any]
 READ = 8_000
 """Characters of a text that are looked through."""
 MOST_OBJECTS = 50
+MOST_OPTIONS = 500
 
 
 class _Missing:
@@ -177,6 +178,7 @@ class Finder:
 
     def option(self, options: list[str]) -> str | None:
         """The option that the text names, else the one whose words it shares most of."""
+        options = options[:MOST_OPTIONS]
         lowered = self.text.lower()
         for option in sorted(options, key=len, reverse=True):
             if re.search(rf"(?<!\w){re.escape(option.lower())}(?!\w)", lowered):

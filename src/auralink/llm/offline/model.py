@@ -12,7 +12,7 @@ from auralink.llm.offline.conversation import MODEL, Conversation, read
 from auralink.llm.offline.producing import Impossible, Material, produce
 from auralink.llm.offline.roles import next_speaker
 from auralink.llm.offline.words import TOKENS_A_MESSAGE, cut, tokens
-from auralink.llm.offline.writing import FIRST_LINE, told, write
+from auralink.llm.offline.writing import FIRST_LINE, SOURCES, told, write
 from auralink.llm.providers.completions import choice as choice_of
 from auralink.llm.providers.completions import message as message_of
 from auralink.llm.providers.completions import tool_call, usage_body
@@ -104,7 +104,7 @@ def _object(conversation: Conversation) -> Body:
 
 def _material(conversation: Conversation) -> Material:
     said = conversation.answers or conversation.earlier
-    texts = [text for text in (*(answer.text for answer in said), conversation.context) if text]
+    texts = [text for text in (*(answer.text for answer in said[-SOURCES:]), conversation.context) if text]
     speakers = frozenset(str(message["name"]) for message in conversation.messages if message.get("name"))
     return Material(conversation.request, texts or [conversation.request], speakers)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.exceptions import SchemaError, UnknownType, ValidationError
 from referencing.exceptions import Unresolvable
 
 from auralink.llm.offline.finding import FORMATS, MISSING, READ, Finder, Schema, relevant
@@ -24,6 +24,12 @@ DEEPEST = 12
 SIMPLER_FROM = 4
 """From this depth on the simplest alternative is taken, so that a schema that contains itself comes to an end."""
 LONGEST_LIST = 5
+MOST_VALUES = 5_000
+MOST_DEMANDED = 1_000
+"""Items or characters that a schema may demand at least of one value, and a hundred times that of characters."""
+PATIENT, HASTY = (64, 300), (12, 100)
+"""How long the words are, and how many, that are tried on a pattern: a pattern can be made to take for ever, so one that repeats groups
+or many things gets few and short ones."""
 TOLD = frozenset(
     [
         "summary",
@@ -85,6 +91,20 @@ class Material:
         lines = [line for text in self.texts for line in sentences(text[: 4 * READ])]
         return [sentence for _, _, sentence in ranked(lines, self.wanted)]
 
+    def for_list(self, schema: Schema, items: Schema, most: int) -> list[str]:
+        """The sentences that a list is made of, in their order: those with words of its description, else of the request.
+
+        A list of objects is also made of sentences that have a value for each of the fields that may be null. Where there is no such
+        sentence, a list that may be empty (`minItems` is given as 0) is empty; any other has the first sentences.
+        """
+        described = frozenset(stems(str(schema.get("description") or "")))
+        lines = list(dict.fromkeys(line for text in self.texts for line in sentences(text[: 4 * READ])))
+        scored = ranked(lines, described or self.wanted)
+        found = [item for item in scored if item[0] > 0 or _has_all(item[2], items)]
+        if not found and schema.get("minItems") != 0:
+            return self.best_first[: min(most, LONGEST_LIST)]
+        return [line for _, _, line in sorted(found[:most], key=lambda item: item[1])]
+
     @cached_property
     def known(self) -> Mapping[str, Any]:
         """The members of the JSON objects among the texts, whatever their depth; the first of a name counts."""
@@ -107,13 +127,18 @@ def produce(schema: Schema, material: Material) -> Any:
         Impossible: none is found; the message says where.
     """
     try:
+        _check_keywords(schema)
         value = _Producer(schema, material).value("", schema, 0, Finder(_joined(material)))
         Draft202012Validator(schema).validate(value)
     except Endless as error:
         raise Impossible(str(error)) from error
     except ValidationError as error:
         raise Impossible(f"no value was found for {error.json_path}: {error.message[:200]}") from error
-    except (SchemaError, Unresolvable, re.error) as error:
+    except RecursionError:
+        raise Impossible("it is nested too deep") from None
+    except Impossible:
+        raise
+    except (SchemaError, UnknownType, Unresolvable, re.error, TypeError, AttributeError, ValueError, LookupError) as error:
         raise Impossible(f"it is no valid schema: {str(error)[:200]}") from error
     return value
 
@@ -123,9 +148,10 @@ class _Producer:
     root: Schema
     material: Material
     _nothing: Finder = field(default_factory=lambda: Finder(""))
+    _made: Iterator[int] = field(default_factory=lambda: iter(range(MOST_VALUES)))
 
     def value(self, name: str, schema: object, depth: int, finder: Finder) -> Any:
-        if depth > DEEPEST:
+        if depth > DEEPEST or next(self._made, None) is None:
             raise Endless("it demands objects within objects without end")
         plain = resolved(schema, self.root)
         if "const" in plain:
@@ -135,7 +161,7 @@ class _Producer:
         if choices := alternatives(plain):
             return self._alternative(name, choices, depth, finder)
         known = self.material.known.get(name, MISSING)
-        if known is not MISSING and self._fits(known, plain):
+        if known is not MISSING and self._is_known_to_fit(known, plain):
             return known
         return self._of_type(name, plain, depth, finder)
 
@@ -185,24 +211,26 @@ class _Producer:
         made = {name: self.value(name, properties.get(name, {}), depth + 1, finder) for name in required}
         for name, member in properties.items():
             known = self.material.known.get(name, MISSING)
-            if name not in made and known is not MISSING and self._fits(known, resolved(member, self.root)):
+            if name not in made and known is not MISSING and self._is_known_to_fit(known, resolved(member, self.root)):
                 made[name] = known
         return {name: made[name] for name in (*properties, *required) if name in made}
 
     def _list(self, name: str, schema: Schema, depth: int, finder: Finder) -> list[Any]:
-        least, most = int(schema.get("minItems", 0)), int(schema.get("maxItems", LONGEST_LIST))
+        least, most = _least(schema, "minItems", MOST_DEMANDED), int(schema.get("maxItems", LONGEST_LIST))
         first = [self.value(name, item, depth + 1, finder) for item in schema.get("prefixItems") or ()]
         items = schema.get("items", {})
         if items is False:
             return first
         single = name.removesuffix("s")
-        sources = self.material.best_first[:LONGEST_LIST] if depth < SIMPLER_FROM else []
+        sources = self.material.for_list(schema, resolved(items, self.root), most) if depth < SIMPLER_FROM else []
         wanted = max(least, min(most, len(sources))) - len(first)
         made = list(first)
         for turn in range(max(0, wanted)):
             source = Finder(sources[turn]) if turn < len(sources) else self._nothing
             item = self.value(single, items, depth + 1, source)
-            if item in made and (schema.get("uniqueItems") or turn >= least):
+            if item in made and len(made) >= least:
+                continue
+            if item in made and schema.get("uniqueItems"):
                 item = self._another(item, made, resolved(items, self.root))
             if item is not MISSING:
                 made.append(item)
@@ -222,11 +250,14 @@ class _Producer:
             others = iter((not item,))
         return next((other for other in others if other not in taken and self._fits(other, schema)), MISSING)
 
-    def _string(self, name: str, schema: Schema, finder: Finder) -> str:
+    def _string(self, name: str, schema: Schema, finder: Finder) -> str | None:
         if "pattern" in schema or schema.get("format") in NEUTRAL:
             return self._formed(name, schema, finder)
+        if _may_be_null(schema) and name.lower() not in TOLD:
+            found = finder.string(name, schema, demanded=False)
+            return found if isinstance(found, str) else None
         text = self._told(name, schema, finder)
-        least, most = int(schema.get("minLength", 0)), schema.get("maxLength")
+        least, most = _least(schema, "minLength", 100 * MOST_DEMANDED), schema.get("maxLength")
         if len(text) < least:
             text = " ".join([text, *self.material.best_first, self.material.request]).strip()
         text = text if most is None else text[: int(most)]
@@ -245,17 +276,52 @@ class _Producer:
 
     def _formed(self, name: str, schema: Schema, finder: Finder) -> str:
         found = finder.string(name, schema, demanded=True)
-        words = [word.strip("\"'`.,;:()") for text in self.material.texts for word in text[:READ].split()]
+        longest, count = PATIENT if _is_simple(str(schema.get("pattern", ""))) else HASTY
+        words = [word.strip("\"'`.,;:()") for text in self.material.texts for word in text[:READ].split()][:count]
         told = (str(found) if isinstance(found, str) else "", *words, NEUTRAL.get(str(schema.get("format")), ""), *PROBES)
-        least = int(schema.get("minLength", 0))
+        least = _least(schema, "minLength", longest)
         for text in (*told, *(probe * least for probe in ("a", "A", "0"))):
-            if self._fits(text, schema) and _has_format(text, schema):
+            if len(text) <= longest and self._fits(text, schema) and _has_format(text, schema):
                 return text
         raise Impossible(f"nothing matches the pattern of {name!r}")
+
+    def _is_known_to_fit(self, value: Any, schema: Schema) -> bool:
+        """Whether a value of a tool's fits; one with a pattern in its schema is not tried, for it may be long."""
+        return b'"pattern"' not in orjson.dumps([schema, self.root]) and self._fits(value, schema)
 
     def _fits(self, value: Any, schema: Schema) -> bool:
         definitions = {name: self.root[name] for name in ("$defs", "definitions") if name in self.root}
         return bool(Draft202012Validator({**definitions, **schema}).is_valid(value))
+
+
+def _has_all(sentence: str, items: Schema) -> bool:
+    """Whether a sentence has a value for each field of an object that may be null."""
+    fields = {name: field for name, field in (items.get("properties") or {}).items() if _may_be_null(field)}
+    finder = Finder(sentence)
+    return bool(fields) and all(isinstance(finder.string(name, field, demanded=False), str) for name, field in fields.items())
+
+
+def _may_be_null(schema: Schema) -> bool:
+    return isinstance(schema, Mapping) and isinstance(schema.get("type"), list) and "null" in schema["type"]
+
+
+def _is_simple(pattern: str) -> bool:
+    return re.search(r"\)[*+{]", pattern) is None and sum(pattern.count(sign) for sign in "*+{") <= 3
+
+
+def _least(schema: Schema, keyword: str, most: int) -> int:
+    least = int(schema.get(keyword, 0))
+    if least > most:
+        raise Impossible(f"{keyword} {least} is too much")
+    return least
+
+
+def _check_keywords(schema: object) -> None:
+    """Refuses keywords whose patterns would be tried on names."""
+    written = orjson.dumps(schema)
+    for keyword in ("patternProperties", "propertyNames"):
+        if f'"{keyword}"'.encode() in written:
+            raise Impossible(f"{keyword} is not followed")
 
 
 def _has_format(text: str, schema: Schema) -> bool:

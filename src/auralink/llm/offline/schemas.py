@@ -12,12 +12,14 @@ class Endless(ValueError):
     """A schema that refers to itself in a circle."""
 
 
-def resolved(schema: object, root: Schema) -> Schema:
+def resolved(schema: object, root: Schema, depth: int = 0) -> Schema:
     """The schema that a reference means, `allOf` merged into one; `true` and what is no schema allow anything.
 
     Raises:
         Endless: the references go in a circle.
     """
+    if depth > MOST_REFERENCES:
+        raise Endless("its references go in a circle")
     for _ in range(MOST_REFERENCES):
         if not isinstance(schema, Mapping):
             return {}
@@ -25,7 +27,7 @@ def resolved(schema: object, root: Schema) -> Schema:
             rest = {name: value for name, value in schema.items() if name != "$ref"}
             schema = {**_target(str(schema["$ref"]), root), **rest}
         elif "allOf" in schema:
-            schema = _merged(schema, root)
+            schema = _merged(schema, root, depth)
         else:
             return schema
     raise Endless("its references go in a circle")
@@ -60,10 +62,10 @@ def _target(reference: str, root: Schema) -> Schema:
     return found if isinstance(found, Mapping) else {}
 
 
-def _merged(schema: Schema, root: Schema) -> Schema:
+def _merged(schema: Schema, root: Schema, depth: int) -> Schema:
     whole = {name: value for name, value in schema.items() if name != "allOf"}
     for part in schema["allOf"]:
-        for name, value in resolved(part, root).items():
+        for name, value in resolved(part, root, depth + 1).items():
             if name == "properties":
                 whole[name] = {**whole.get(name, {}), **value}
             elif name == "required":

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from auralink.llm.offline.conversation import Conversation, ToolAnswer
+from auralink.llm.offline.conversation import LONGEST, Conversation, ToolAnswer
 from auralink.llm.offline.finding import READ
 from auralink.llm.offline.words import ranked, sentences, stems
 
@@ -18,7 +18,7 @@ SENTENCES = 5
 SOURCES = 8
 LONGEST_LINE = 500
 _ANSWERS = ("answer", "result", "summary", "conclusion", "content", "text", "output", "message")
-_FINAL = re.compile(r"^\s*(?:Thought:.*\n)?\s*Final Answer:", re.MULTILINE)
+_FINAL = re.compile(r"^[ \t]*Final Answer:", re.MULTILINE)
 _WORD_AT_END = re.compile(
     r"(?i:say|reply|respond|answer|end|output|finish|return|write)(?:\s+\w+){0,3}\s+(?:with\s+)?['\"`]?([A-Z]{4,})['\"`]?\s+(?:when|once|if|to|after)"
 )
@@ -30,14 +30,14 @@ def write(conversation: Conversation, lacking: Mapping[str, Sequence[str]], offe
     text = f"{FIRST_LINE}\n\n{body}"
     if _FINAL.search(f"{conversation.instructions}\n{conversation.asked}"):
         text = f"Final Answer: {text}"
-    ending = _WORD_AT_END.search(conversation.instructions)
+    ending = _WORD_AT_END.search(conversation.instructions[:LONGEST])
     return f"{text}\n\n{ending[1]}" if ending else text
 
 
 def told(answer: str) -> list[str]:
     """A tool's answer in lines: JSON member by member, an answer in it first; other text sentence by sentence."""
     value = _json(answer)
-    return sentences(answer[: 4 * READ]) if value is None else list(_lines(value))
+    return sentences(answer[:LONGEST]) if value is None else list(_lines(value))
 
 
 def _body(conversation: Conversation) -> str:
