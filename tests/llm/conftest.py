@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 
 from auralink.core.secret import Secret
 from auralink.llm.accounts import Account
+from auralink.mcp.config import MCPConfig
 from auralink.vault.crypto import KeyRing
 from tests.conftest import TestDatabase
 from tests.llm.fake_vendor import FakeVendor, running
@@ -45,6 +46,16 @@ class House:
         return self.rows("SELECT * FROM auralink.llm_performance_metrics ORDER BY id")
 
 
+CONFIG = MCPConfig.model_validate(
+    {"mcp_servers": {name: {"transport": "in_process"} for name in ("deepwiki", "sequential_thinking")}}
+)
+
+
+def settings(place: Path) -> dict[str, Any]:
+    """Users may have servers on this machine, and the wiki may read `repositories`."""
+    return {"config": CONFIG, "allowed_networks": "127.0.0.0/8", "wiki_repo_roots": (place / "repositories",)}
+
+
 @pytest.fixture
 async def vendor() -> AsyncIterator[FakeVendor]:
     """A vendor on a socket."""
@@ -56,14 +67,13 @@ async def vendor() -> AsyncIterator[FakeVendor]:
 async def house(test_database: TestDatabase, tmp_path: Path, ring: KeyRing, vendor: FakeVendor) -> AsyncIterator[House]:
     """The service with the operator's accounts at OpenAI, Anthropic and Google, all of them the fake vendor."""
     accounts = {name: Account(vendor.base_url(name), Secret(vendor.key)) for name in FORMATS}
-    async with running_service(
-        test_database.service, tmp_path, ring, accounts=accounts, allowed_networks="127.0.0.0/8"
-    ) as service:
+    place = tmp_path / "data"
+    async with running_service(test_database.service, place, ring, accounts=accounts, **settings(tmp_path)) as service:
         yield House(service, vendor, test_database, unique())
 
 
 @pytest.fixture
 async def empty_house(test_database: TestDatabase, tmp_path: Path, ring: KeyRing, vendor: FakeVendor) -> AsyncIterator[House]:
     """The service without any account; users may have servers on this machine."""
-    async with running_service(test_database.service, tmp_path, ring, allowed_networks="127.0.0.0/8") as service:
+    async with running_service(test_database.service, tmp_path / "data", ring, **settings(tmp_path)) as service:
         yield House(service, vendor, test_database, unique())

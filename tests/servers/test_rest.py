@@ -35,15 +35,6 @@ async def test_a_users_memory_is_written_searched_and_read(dsn: Secret, tmp_path
             assert (await client.post(f"{API}/mcp/memory/search", json={"query": "x"})).status_code == 422
 
 
-async def test_solve_says_that_no_model_is_configured(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:
-    async with running_service(dsn, tmp_path, ring, config=CONFIG) as service:
-        async with service.client(unique()) as client:
-            thinking = await connected(client, "sequential-thinking")
-            body = {"connection_id": thinking, "problem": "What is 2 + 2?", "max_thoughts": 3}
-            answer = await client.post(f"{API}/mcp/sequential-thinking/solve", json=body)
-            assert (answer.status_code, answer.json()["code"]) == (503, "model_not_configured")
-
-
 async def test_a_connection_without_an_address_names_no_database(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:
     async with running_service(dsn, tmp_path, ring, config=CONFIG) as service:
         async with service.client(unique()) as client:

@@ -99,7 +99,7 @@ class ModelGateway:
     async def complete(
         self, principal: Principal, body: Mapping[str, Any], *, source: str, endpoint: str = CHAT, client_retry: bool = False
     ) -> Answer:
-        """A chat completion for a body of the OpenAI kind. `source` is the door: `v1`, `rest`, `server`, … `client_retry`: the client
+        """A chat completion for a body of the OpenAI kind. `source` is the door: `v1`, `rest`, `SERVER`. `client_retry`: the client
         says that it repeats its last request.
 
         Raises:
@@ -110,7 +110,7 @@ class ModelGateway:
             StaleAttempt, ReplayDivergence: the call of a run that may not make it.
         """
         request = chat_request(body)
-        if principal.run is None:
+        if principal.run is None or source == SERVER:
             return await self._answer(principal, request, endpoint, source, self._attempts.complete)
         once = self._once(principal, request, endpoint, source, self._attempts.complete, client_retry)
         return await self._journal.carry(once)
@@ -138,10 +138,9 @@ class ModelGateway:
         return await self._journal.carry(once)
 
     async def has_language_model(self, principal: Principal) -> bool:
-        """Whether `auto` would be answered by a language model for this user, and not by a program of ours."""
-        request = chat_request({"messages": [{"role": "user", "content": "Is anybody there?"}]})
-        first, *_ = self._selection.choices(request, await self._profiles.of(principal))
-        return not first.is_local
+        """Whether `auto` would take a language model for this user, and not the offline program."""
+        choices = self._selection.choices(PLAIN_TEXT, await self._profiles.of(principal))
+        return not choices[0].is_local
 
     async def _answer(
         self,

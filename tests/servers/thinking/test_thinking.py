@@ -16,7 +16,7 @@ from auralink.servers.thinking import hosted
 from auralink.servers.thinking.schemas import Progress, Thought
 from auralink.servers.thinking.server import build_server
 from auralink.servers.thinking.service import Thinking, in_key_order
-from auralink.servers.thinking.solving import Message, ModelNotConfigured, NoConclusion, solve
+from auralink.servers.thinking.solving import Message, NoConclusion, Tool, solve
 from tests.conftest import MakePrincipal
 
 
@@ -96,6 +96,18 @@ def test_branches_come_in_the_order_of_keys_in_javascript() -> None:
     assert in_key_order(["b", "10", "a", "9", "01", "4294967295"]) == ["9", "10", "b", "a", "01", "4294967295"]
 
 
+@pytest.fixture
+def tool(thinking: Thinking, principal: Principal) -> Tool:
+    """The tool of the built-in server, for one user."""
+
+    async def think(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        with acting_as(principal):
+            async with Client(build_server(thinking)) as client:
+                return await call(client, dict(arguments))
+
+    return think
+
+
 class Scripted:
     """A model that plays a script of messages and keeps what it was sent."""
 
@@ -104,7 +116,7 @@ class Scripted:
         self.seen: list[list[Message]] = []
         self.offered: list[bool] = []
 
-    async def complete(self, principal: Principal, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]]) -> Message:
+    async def __call__(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> Message:
         self.seen.append(list(messages))
         self.offered.append(bool(tools))
         return self._script.pop(0)
@@ -124,19 +136,14 @@ def says(text: str) -> Message:
     return {"role": "assistant", "content": text}
 
 
-async def test_solving_without_a_model_says_so(thinking: Thinking, principal: Principal) -> None:
-    with pytest.raises(ModelNotConfigured, match="none is configured"):
-        await solve(thinking, principal, None, "why?")
-
-
-async def test_a_model_thinks_revises_branches_and_concludes(thinking: Thinking, principal: Principal) -> None:
+async def test_a_model_thinks_revises_branches_and_concludes(tool: Tool) -> None:
     model = Scripted(
         calls(thought(1)),
         calls(thought(2, isRevision=True, revisesThought=1)),
         calls(thought(3, branchFromThought=1, branchId="b", nextThoughtNeeded=False)),
         says("Because."),
     )
-    solution = await solve(thinking, principal, model, "why?")
+    solution = await solve(model, tool, "why?")
     assert solution["conclusion"] == "Because."
     assert [t["thoughtNumber"] for t in solution["thoughts"]] == [1, 2, 3]
     assert (solution["revisions"], solution["branches"]) == (1, ["b"])
@@ -144,28 +151,28 @@ async def test_a_model_thinks_revises_branches_and_concludes(thinking: Thinking,
     assert orjson.loads(model.seen[1][-1]["content"])["thoughtHistoryLength"] == 1
 
 
-async def test_a_model_has_no_more_thoughts_than_it_was_given(thinking: Thinking, principal: Principal) -> None:
+async def test_a_model_has_no_more_thoughts_than_it_was_given(tool: Tool) -> None:
     model = Scripted(calls(thought(1), thought(2), thought(3)), says("Enough."))
-    solution = await solve(thinking, principal, model, "why?", max_thoughts=2)
+    solution = await solve(model, tool, "why?", max_thoughts=2)
     assert len(solution["thoughts"]) == 2
     assert "No thoughts are left" in model.seen[1][-2]["content"]
 
 
-async def test_a_model_that_cannot_call_the_tool_is_told_and_asked_to_conclude(thinking: Thinking, principal: Principal) -> None:
+async def test_a_model_that_cannot_call_the_tool_is_told_and_asked_to_conclude(tool: Tool) -> None:
     model = Scripted(calls("not json"), calls({"thought": 1}), calls("[]"), says("Anyway."))
-    solution = await solve(thinking, principal, model, "why?")
+    solution = await solve(model, tool, "why?")
     assert (solution["conclusion"], solution["thoughts"]) == ("Anyway.", [])
     assert "not JSON" in model.seen[1][-1]["content"]
     assert "thoughtNumber" in model.seen[2][-1]["content"]
 
 
-async def test_a_model_that_answers_at_once_is_taken_at_its_word(thinking: Thinking, principal: Principal) -> None:
-    assert (await solve(thinking, principal, Scripted(says("42")), "why?"))["conclusion"] == "42"
+async def test_a_model_that_answers_at_once_is_taken_at_its_word(tool: Tool) -> None:
+    assert (await solve(Scripted(says("42")), tool, "why?"))["conclusion"] == "42"
 
 
-async def test_a_model_that_says_nothing_is_an_error(thinking: Thinking, principal: Principal) -> None:
+async def test_a_model_that_says_nothing_is_an_error(tool: Tool) -> None:
     with pytest.raises(NoConclusion):
-        await solve(thinking, principal, Scripted(says(""), says(" ")), "why?")
+        await solve(Scripted(says(""), says(" ")), tool, "why?")
 
 
 def test_answers_of_any_counterpart_become_the_same_body() -> None:

@@ -1,22 +1,26 @@
 """`solve`: a model works a problem out with the tool `sequentialthinking`, thought by thought, and then concludes."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import orjson
-from pydantic import ValidationError
 from typing_extensions import TypedDict
 
-from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
-from auralink.core.ids import uuid7
-from auralink.servers.serving import json_text, plain_schema, refuse
-from auralink.servers.thinking.schemas import Progress, Thought
+from auralink.mcp.operations import text_of
+from auralink.servers.serving import plain_schema
+from auralink.servers.thinking.hosted import from_result
+from auralink.servers.thinking.schemas import Thought
 from auralink.servers.thinking.server import DESCRIPTION, TOOL
-from auralink.servers.thinking.service import Thinking
 
 Message = dict[str, Any]
 """A chat message in the OpenAI wire format."""
+
+Model = Callable[[Sequence[Message], Sequence[Mapping[str, Any]]], Awaitable[Message]]
+"""A language model: from a conversation and the tools it may call to its next message (`content`, `tool_calls`)."""
+
+Tool = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""The tool `sequentialthinking` in a thread of its own: from arguments to the result (`CallToolResult` as JSON)."""
 
 MAX_THOUGHTS = 50
 FRUITLESS_TURNS = 3
@@ -27,21 +31,6 @@ INSTRUCTIONS = (
     "Do not answer before you have set nextThoughtNeeded to false."
 )
 CONCLUDE = "Give your conclusion now, in plain text and complete in itself: the reader sees none of the thoughts."
-
-
-class Model(Protocol):
-    """A language model that can call tools; the LLM gateway gives one."""
-
-    async def complete(self, principal: Principal, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]]) -> Message:
-        """The assistant's next message (`content`, `tool_calls`), in the OpenAI wire format."""
-
-
-class ModelNotConfigured(AuralinkError):
-    """`solve` needs a model and there is none."""
-
-    code: ClassVar[str] = "model_not_configured"
-    status: ClassVar[int] = 503
-    title: ClassVar[str] = "No model configured"
 
 
 class NoConclusion(AuralinkError):
@@ -59,47 +48,36 @@ class Solution(TypedDict):
     thoughts: list[dict[str, Any]]
     revisions: int
     branches: list[str]
-    thread: str
 
 
-async def solve(thinking: Thinking, principal: Principal, model: Model | None, problem: str, max_thoughts: int = 10) -> Solution:
-    """Lets `model` think about `problem` in at most `max_thoughts` thoughts, kept in a thread of their own.
+async def solve(model: Model, tool: Tool, problem: str, max_thoughts: int = 10) -> Solution:
+    """Lets `model` think about `problem` in at most `max_thoughts` thoughts.
 
     Raises:
-        ModelNotConfigured: `model` is None.
         NoConclusion: the model said nothing in the end.
-        AuralinkError: what the model's call raises.
+        AuralinkError: what the model's or the tool's call raises.
     """
-    if model is None:
-        raise ModelNotConfigured(
-            "solving a problem needs a language model and none is configured; set the key of a provider "
-            "(PUT /api/v1/llm/keys/{provider}) or call the tool sequentialthinking with a model of your own"
-        )
-    session = _Session(thinking, principal, model, f"solve:{uuid7()}", min(max_thoughts, MAX_THOUGHTS))
-    return await session.run(problem)
+    return await _Session(model, tool, min(max_thoughts, MAX_THOUGHTS)).run(problem)
 
 
 class _Session:
-    """One problem, its thread and the conversation with the model."""
+    """One problem and the conversation with the model."""
 
-    def __init__(self, thinking: Thinking, principal: Principal, model: Model, thread: str, max_thoughts: int) -> None:
-        self._thinking = thinking
-        self._principal = principal
+    def __init__(self, model: Model, tool: Tool, max_thoughts: int) -> None:
         self._model = model
-        self._thread = thread
+        self._tool = tool
         self._left = max_thoughts
-        self._progress: Progress | None = None
+        self._thoughts: list[dict[str, Any]] = []
+        self._progress: Mapping[str, Any] = {}
 
     async def run(self, problem: str) -> Solution:
         messages: list[Message] = [{"role": "system", "content": INSTRUCTIONS}, {"role": "user", "content": problem}]
         conclusion = await self._converse(messages)
-        thoughts = await self._thinking.history(self._principal, self._thread)
         return {
             "conclusion": conclusion,
-            "thoughts": [thought.model_dump(by_alias=True, exclude_none=True) for thought in thoughts],
-            "revisions": sum(bool(thought.is_revision) for thought in thoughts),
-            "branches": self._progress["branches"] if self._progress else [],
-            "thread": self._thread,
+            "thoughts": self._thoughts,
+            "revisions": sum(bool(thought.get("isRevision")) for thought in self._thoughts),
+            "branches": list(self._progress.get("branches", ())),
         }
 
     async def _converse(self, messages: list[Message]) -> str:
@@ -107,18 +85,18 @@ class _Session:
         fruitless = 0
         while self._left > 0 and fruitless < FRUITLESS_TURNS:
             before = self._left
-            reply = await self._model.complete(self._principal, messages, tools=[_TOOL])
+            reply = await self._model(messages, [_TOOL])
             messages.append(reply)
             if not reply.get("tool_calls"):
                 if text := _text(reply):
                     return text
                 break
             messages += [await self._answer(call) for call in reply["tool_calls"]]
-            if self._progress and not self._progress["nextThoughtNeeded"]:
+            if self._progress.get("nextThoughtNeeded") is False:
                 break
             fruitless = fruitless + 1 if self._left == before else 0
         messages.append({"role": "user", "content": CONCLUDE})
-        if text := _text(await self._model.complete(self._principal, messages, tools=[])):
+        if text := _text(await self._model(messages, [])):
             return text
         raise NoConclusion("the model ended without a conclusion; ask again, or choose another model")
 
@@ -128,14 +106,17 @@ class _Session:
         if self._left <= 0:
             return answer | {"content": "No thoughts are left. Conclude."}
         try:
-            thought = Thought.model_validate(orjson.loads(call["function"]["arguments"]))
-        except ValidationError as error:
-            return answer | {"content": refuse(TOOL, error).content[0].model_dump()["text"]}
+            arguments = orjson.loads(call["function"]["arguments"])
         except orjson.JSONDecodeError:
             return answer | {"content": "The arguments are not JSON. Call the tool again."}
-        self._left -= 1
-        self._progress = await self._thinking.think(self._principal, self._thread, thought)
-        return answer | {"content": json_text(self._progress)}
+        if not isinstance(arguments, dict):
+            return answer | {"content": "The arguments must be a JSON object. Call the tool again."}
+        result = await self._tool(arguments)
+        if not result.get("isError"):
+            self._left -= 1
+            self._thoughts.append(arguments)
+            self._progress = from_result("think", result)
+        return answer | {"content": text_of(result)}
 
 
 _TOOL = {"type": "function", "function": {"name": TOOL, "description": DESCRIPTION, "parameters": plain_schema(Thought)}}
