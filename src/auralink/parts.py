@@ -27,6 +27,7 @@ from auralink.llm.catalogue.config import load_catalogue_config
 from auralink.llm.catalogue.service import Models
 from auralink.llm.components import LLM, build_llm
 from auralink.llm.local import LocalModels
+from auralink.llm.scripted import Script
 from auralink.mcp.components import MCP, build_mcp
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.limits import RateLimiter
@@ -79,6 +80,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else MemoryBuckets()
     limits, approvals, journal = Limits(db, changes), Approvals(db), Journal(db)
     signer = RequestSigner(ring.derive("request signing"))
+    script = Script.load(settings.auralink_scripted_model) if settings.auralink_scripted_model else None
     llm = build_llm(
         db=db,
         changes=changes,
@@ -87,8 +89,8 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         audit=audit,
         journal=journal,
         accounts=load_accounts() if accounts is None else accounts,
-        models=Models(db, load_catalogue_config(settings.auralink_config)),
-        local=LocalModels(),
+        models=Models(db, load_catalogue_config(settings.auralink_config), scripted=script is not None),
+        local=LocalModels(script),
         limits=limits,
         buckets=buckets,
         calls_a_minute=settings.default_rate_limit,
@@ -101,6 +103,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         vault=vault,
         guard=guard,
         audit=audit,
+        journal=journal,
         approvals=approvals,
         config=config,
         built_in=build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database).in_process,

@@ -6,6 +6,7 @@ parameters costs more than the rest of the gateway.
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
@@ -23,8 +24,11 @@ from auralink.llm.errors import ProviderError
 from auralink.llm.event_stream import ClientGone, EventStream, Fields, SlowReader, while_there
 from auralink.llm.listing import Listing
 from auralink.llm.requests import InvalidModelRequest
+from auralink.llm.responses_answer import response_object
+from auralink.llm.responses_request import chat_body
+from auralink.llm.responses_stream import ResponseStream
 from auralink.llm.schemas import ModelCall
-from auralink.llm.service import ModelGateway
+from auralink.llm.service import DONE, ModelGateway
 
 log = structlog.get_logger(__name__)
 
@@ -37,7 +41,7 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
-SOURCE = "v1"
+SOURCE, RESPONSES = "v1", "responses"
 
 ONE_MODEL = "/v1/models/"
 
@@ -56,6 +60,7 @@ class OpenAIEndpoint:
         self._listing = listing
         self._handlers: Mapping[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
+            ("POST", "/v1/responses"): self._responses,
             ("POST", "/v1/embeddings"): self._embeddings,
             ("GET", "/v1/models"): self._models,
         }
@@ -96,6 +101,18 @@ class OpenAIEndpoint:
         events = self._gateway.stream(principal, body, source=SOURCE, client_retry=again)
         await EventStream(send, headers_of).relay(events, _as_data, _failed_chat)
 
+    async def _responses(self, send: Send, principal: Principal, asked: Body, again: bool) -> None:
+        body = chat_body(asked)
+        if not asked.get("stream"):
+            answer = await self._gateway.complete(principal, body, source=SOURCE, endpoint=RESPONSES, client_retry=again)
+            await _reply(send, response_object(asked, answer.body, completed_at=time.time()), headers_of(answer.call))
+            return
+        events = self._gateway.stream(principal, body, source=SOURCE, endpoint=RESPONSES, client_retry=again)
+        translator = ResponseStream(asked)
+        await EventStream(send, headers_of).relay(
+            events, functools.partial(_as_response_events, translator), functools.partial(_failed_response, translator)
+        )
+
     async def _embeddings(self, send: Send, principal: Principal, body: Body, again: bool) -> None:
         answer = await self._gateway.embed(principal, body, source=SOURCE, client_retry=again)
         await _reply(send, answer.body, headers_of(answer.call))
@@ -113,6 +130,19 @@ def _as_data(data: str) -> Iterable[bytes]:
 
 def _failed_chat(error: AuralinkError) -> Iterable[bytes]:
     return (b"data: ", dumps(error_body(error)), b"\n\n")
+
+
+def _as_response_events(translator: ResponseStream, data: str) -> Iterable[bytes]:
+    events = translator.finish(completed_at=time.time()) if data == DONE else translator.feed(orjson.loads(data))
+    return map(_named, events)
+
+
+def _failed_response(translator: ResponseStream, error: AuralinkError) -> Iterable[bytes]:
+    return map(_named, translator.fail(str(error.extra.get("kind", error.code)), error.message))
+
+
+def _named(event: Body) -> bytes:
+    return b"event: " + str(event["type"]).encode() + b"\ndata: " + dumps(event) + b"\n\n"
 
 
 async def _json(request: Request) -> dict[str, Any]:
