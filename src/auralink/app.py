@@ -13,6 +13,7 @@ from starlette.routing import Route
 from auralink import __version__, health
 from auralink.audit import routes as audit_routes
 from auralink.auth import metadata, signing_routes
+from auralink.auth.run_tokens import EitherToken
 from auralink.bootstrap import Foundation
 from auralink.core.db import Database, one_line
 from auralink.core.errors import AuralinkError
@@ -103,15 +104,15 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
 def _add_endpoints(app: FastAPI, parts: Parts, settings: Settings, foundation: Foundation) -> None:
     """`/mcp` for all of a user's servers, `/mcp/<connection>` for one and `/v1` for models, as plain ASGI, before the routers,
     which are tried in turn and slowly."""
-    mcp, llm = parts.mcp, parts.llm
-    methods = Methods(mcp.gateway, mcp.federation, mcp.watches)
+    mcp, llm, either = parts.mcp, parts.llm, EitherToken(parts.verifier, parts.run_tokens)
+    methods = Methods(mcp.gateway, mcp.federation, mcp.watches, parts.audit)
     hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     key, hosts = foundation.ring.derive("mcp session"), allowed_hosts(settings)
-    endpoint = McpEndpoint(parts.verifier, methods, hearings, mcp.toolsets, key, allowed_hosts=hosts)
+    endpoint = McpEndpoint(either, methods, hearings, mcp.toolsets, key, allowed_hosts=hosts)
     doors = [Route(path, endpoint) for path in ("/mcp", "/mcp/{connection}")]
     doors.append(Route(mcp_routes.CALL_PATH, Plainly(mcp_routes.call_tool), methods=["POST"]))
     app.add_middleware(PlainDoors, doors=doors)
-    openai = OpenAIEndpoint(parts.verifier, llm.gateway, llm.listing)
+    openai = OpenAIEndpoint(either, llm.gateway, llm.listing)
     app.router.routes.insert(0, Route("/v1/{path:path}", openai, include_in_schema=False))
 
 

@@ -262,6 +262,7 @@ async def test_every_operation_on_connections_is_recorded(client: httpx2.AsyncCl
     await client.post(f"{path}/test")
     await client.put(f"{path}/credentials", json={"token": "t"})
     await client.post(f"{API}/mcp/connect", json={"server_type": "nothing"})
+    await client.patch(path, json={"policy": {"default": "deny"}})
     await client.post(f"{API}/mcp/disconnect/{made['connection_id']}")
     log = (await client.get(f"{API}/audit")).json()["items"]
     assert [(row["operation"], row["outcome"]) for row in reversed(log)] == [
@@ -269,5 +270,6 @@ async def test_every_operation_on_connections_is_recorded(client: httpx2.AsyncCl
         ("test", "ok"),
         ("replace_credentials", "ok"),
         ("connect", "unknown_server"),
+        ("change_connection", "ok"),
         ("disconnect", "ok"),
     ]

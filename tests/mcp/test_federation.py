@@ -135,7 +135,8 @@ async def test_many_clients_and_calls_share_one_upstream_session(dsn: Secret, tm
 async def test_sessions_that_are_opened_and_abandoned_leave_nothing(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:
     user = unique()
     async with running_service(dsn, tmp_path, ring) as service, service.client(user) as rest:
-        endpoint = next(route.endpoint for route in service.app.router.routes if getattr(route, "path", "") == "/mcp")
+        doors = [door for middleware in service.app.user_middleware for door in middleware.kwargs.get("doors", ())]
+        endpoint = next(door.endpoint for door in doors if door.path == "/mcp")
         era = endpoint._legacy
         for _ in range(300):
             await RawClient(rest, "/mcp", HANDSHAKE).open()

@@ -33,6 +33,9 @@ async def test_a_changed_tool_is_quarantined_until_the_difference_is_approved(ds
         assert (await gate.rest.post(f"{API}/mcp/pins/{pin['pin_id']}/approve")).json()["status"] == "approved"
         assert (await gate.call("read")).status_code == 200
         assert (await gate.rest.get(f"{API}/mcp/pins")).json()["items"] == []
+        log = (await gate.rest.get(f"{API}/audit")).json()["items"]
+        [approval] = [row for row in log if row["operation"] == "approve_pin"]
+        assert (approval["tool"], approval["outcome"], approval["connection_id"]) == ("read", "ok", pin["connection_id"])
 
 
 @pytest.mark.promise("P-PIN")

@@ -109,6 +109,12 @@ async def test_a_server_that_is_switched_off_is_neither_shown_nor_called(
             if answer.status_code == 404:
                 break
         assert answer.json()["code"] == "connection_not_found"
+        log = (await admin.get(f"{API}/audit")).json()["items"]
+        assert [(row["operation"], row["outcome"]) for row in reversed(log) if row["operation"].endswith("_server")] == [
+            ("register_server", "ok"),
+            ("remove_server", "server_in_use"),
+            ("change_server", "ok"),
+        ]
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,8 @@ async def test_find_tools_finds_what_can_then_be_called(service: Service, revisi
         for wrong in ({}, {"query": " "}, {"query": "x", "limit": 0}, {"query": "x", "limit": True}):
             with pytest.raises(Refused):
                 await client.call("find_tools", wrong)
+        recorded = (await rest.get(f"{API}/audit", params={"tool": "find_tools"})).json()["items"]
+        assert [row["outcome"] for row in recorded] == ["invalid_request"] * 4 + ["ok"] * 3
         some = RawClient(rest, "/mcp?find_tools=1&tools=sdk__echo", revision)
         await some.open()
         assert await _names(some) == ["find_tools", "sdk__echo"]

@@ -8,6 +8,7 @@ from auralink.core.changes import Changes
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.journal.approvals import Approvals
+from auralink.journal.steps import Journal
 from auralink.mcp.bulkhead import Bulkheads
 from auralink.mcp.cache import ResponseCache
 from auralink.mcp.config import MCPConfig
@@ -71,6 +72,7 @@ def build_mcp(
     vault: Vault,
     guard: EgressGuard,
     audit: GroupCommit,
+    journal: Journal,
     approvals: Approvals,
     config: MCPConfig,
     built_in: InProcessServers,
@@ -86,9 +88,9 @@ def build_mcp(
     access = AccessTokens(db, vault, oauth_http)
     authorizations = Authorizations(db, vault, oauth_http, site=Site(public_url), key=state_key)
     upstreams = Upstreams(config, guard, vault, built_in, announcer.announced, access=access, signer=signer)
-    pins = Pins(db)
+    pins = Pins(db, audit)
     changes.subscribe(pins)
-    registry = Registry(db, guard)
+    registry = Registry(db, guard, audit)
     connections = Connections(
         db,
         registry=registry,
@@ -108,6 +110,7 @@ def build_mcp(
         bulkheads=Bulkheads(config.circuit_breaker),
         upstreams=upstreams,
         audit=audit,
+        journal=journal,
     )
     federation = Federation(db, resolver, upstreams, pins)
     return MCP(

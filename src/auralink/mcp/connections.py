@@ -1,8 +1,7 @@
 """A user's connections: made only after the server has really answered, changed, tested, and closed."""
 
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -10,16 +9,15 @@ import orjson
 from psycopg.errors import UniqueViolation
 
 from auralink.audit.group_commit import GroupCommit
-from auralink.audit.schemas import Operation
 from auralink.auth.principal import Principal, acting_as
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
-from auralink.core.errors import AuralinkError, InvalidRequest
+from auralink.core.errors import InvalidRequest
 from auralink.core.ids import uuid7
-from auralink.core.logging import trace_id
 from auralink.core.paging import Position, encode_cursor
 from auralink.core.secret import Secret
 from auralink.mcp import naming, store
+from auralink.mcp.audited import audited
 from auralink.mcp.errors import BadCredentials, ConnectionNameTaken, ConnectionNotFound
 from auralink.mcp.oauth import store as oauth_store
 from auralink.mcp.oauth.discovery import challenge_of
@@ -86,7 +84,7 @@ class Connections:
             UnknownServer, EgressRefused, BadCredentials, ConnectionNameTaken: the request cannot be met.
             UpstreamError: the server cannot be reached or refuses the credential; nothing is stored.
         """
-        async with self._audited(principal, "connect", source) as operation:
+        async with audited(self._audit, principal, "connect", source) as operation:
             operation.server = request.server_type
             server = await self._server(request)
             name = await self._free_name(principal, request, server)
@@ -169,7 +167,7 @@ class Connections:
             InvalidRequest: the connection's server is not reached over HTTP.
             UpstreamError, EgressRefused: there is no way to authorise.
         """
-        async with self._audited(principal, "oauth_start", source) as operation:
+        async with audited(self._audit, principal, "oauth_start", source) as operation:
             operation.connection_id = connection_id
             record = await self._resolver.resolve(principal, connection_id)
             operation.server = record.server.name
@@ -186,7 +184,7 @@ class Connections:
         """
         state = self._authorizations.read(callback)
         principal = Principal(state.user_id, str(state.user_id), "oauth callback", None, "user", frozenset())
-        async with self._audited(principal, "oauth_finish", source) as operation:
+        async with audited(self._audit, principal, "oauth_finish", source) as operation:
             operation.connection_id = state.connection_id
             await self._authorizations.finish(state, callback)
             self._resolver.forget(state.connection_id)
@@ -212,7 +210,7 @@ class Connections:
 
     async def disconnect(self, principal: Principal, connection_id: UUID, *, source: str) -> None:
         """Closes a connection: its sessions end, its credential is deleted."""
-        async with self._audited(principal, "disconnect", source) as operation:
+        async with audited(self._audit, principal, "disconnect", source) as operation:
             operation.connection_id = connection_id
             async with self._db.tenant(principal) as connection:
                 if not await store.disconnect(connection, connection_id):
@@ -238,26 +236,28 @@ class Connections:
         cursor = encode_cursor((rows[-1]["created_at"], rows[-1]["id"])) if more else None
         return ConnectionPage(items=[_view(row) for row in rows], next_cursor=cursor)
 
-    async def change(self, principal: Principal, connection_id: UUID, patch: ConnectionPatch) -> ConnectionView:
+    async def change(self, principal: Principal, connection_id: UUID, patch: ConnectionPatch, *, source: str) -> ConnectionView:
         """Renames a connection or replaces its policy. Raises ConnectionNotFound, ConnectionNameTaken."""
-        if patch.name is not None:
-            _require_name(patch.name)
-        policy = None if patch.policy is None else patch.policy.model_dump()
-        try:
-            async with self._db.tenant(principal) as connection:
-                if not await store.patch_connection(connection, connection_id, name=patch.name, policy=policy):
-                    raise _not_found(connection_id)
-        except UniqueViolation:
-            raise _name_taken(patch.name or "") from None
-        self._resolver.forget(connection_id)
-        self._upstreams.forget(connection_id)
+        async with audited(self._audit, principal, "change_connection", source) as operation:
+            operation.connection_id = connection_id
+            if patch.name is not None:
+                _require_name(patch.name)
+            policy = None if patch.policy is None else patch.policy.model_dump()
+            try:
+                async with self._db.tenant(principal) as connection:
+                    if not await store.patch_connection(connection, connection_id, name=patch.name, policy=policy):
+                        raise _not_found(connection_id)
+            except UniqueViolation:
+                raise _name_taken(patch.name or "") from None
+            self._resolver.forget(connection_id)
+            self._upstreams.forget(connection_id)
         return await self.get(principal, connection_id)
 
     async def replace_credentials(
         self, principal: Principal, connection_id: UUID, credentials: Credentials, *, source: str
     ) -> ConnectionView:
         """Puts another credential in place; open sessions with the old one end."""
-        async with self._audited(principal, "replace_credentials", source) as operation:
+        async with audited(self._audit, principal, "replace_credentials", source) as operation:
             operation.connection_id = connection_id
             record = await self._resolver.resolve(principal, connection_id)
             operation.server = record.server.name
@@ -274,7 +274,7 @@ class Connections:
 
     async def test(self, principal: Principal, connection_id: UUID, *, source: str) -> ConnectionTest:
         """Contacts the server with a new session and notes how it went. Raises what keeps it from answering."""
-        async with self._audited(principal, "test", source) as operation:
+        async with audited(self._audit, principal, "test", source) as operation:
             operation.connection_id = connection_id
             record = await self._resolver.resolve(principal, connection_id)
             operation.server = record.server.name
@@ -360,21 +360,6 @@ class Connections:
         if secret is None:
             return None
         return await self._vault.seal(principal, secret, row_id=connection_id, **CREDENTIAL_PLACE)
-
-    @contextlib.asynccontextmanager
-    async def _audited(self, principal: Principal, name: str, source: str) -> AsyncIterator[Operation]:
-        """Records the operation when the block ends, however it ends."""
-        operation = Operation(principal.user_id, name, source, trace_id=trace_id.get() or None)
-        started = time.perf_counter()
-        try:
-            yield operation
-            operation.outcome = "ok"
-        except AuralinkError as error:
-            operation.outcome, operation.error = error.code, error.message
-            raise
-        finally:
-            operation.duration_ms = (time.perf_counter() - started) * 1000
-            await self._audit.commit(operation)
 
 
 def _document(credentials: Credentials | None) -> Secret | None:

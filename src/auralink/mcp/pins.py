@@ -15,6 +15,7 @@ from uuid import UUID
 
 import orjson
 
+from auralink.audit.group_commit import GroupCommit
 from auralink.auth.principal import Principal
 from auralink.core.changes import Change
 from auralink.core.db import Database
@@ -22,6 +23,7 @@ from auralink.core.errors import Conflict, Forbidden, NotFound
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.mcp import pin_store
+from auralink.mcp.audited import audited
 from auralink.mcp.schemas import ConnectionRecord, PinPage, PinView
 
 PINNED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
@@ -58,8 +60,9 @@ class PinChanged(Conflict):
 class Pins:
     """Compares what servers say of their tools with what users have approved."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, audit: GroupCommit) -> None:
         self._db = db
+        self._audit = audit
         self._reviewed: OrderedDict[UUID, tuple[Tools, Mapping[str, UUID]]] = OrderedDict()
 
     async def quarantined(self, principal: Principal, record: ConnectionRecord, tools: Tools) -> Mapping[str, UUID]:
@@ -83,19 +86,21 @@ class Pins:
         """Looks everything up again."""
         self._reviewed.clear()
 
-    async def approve(self, principal: Principal, pin_id: UUID) -> PinView:
+    async def approve(self, principal: Principal, pin_id: UUID, *, source: str) -> PinView:
         """Takes the tool as its server describes it now.
 
         Raises:
             PinNotFound, PinChanged.
         """
-        async with self._db.tenant(principal) as connection:
-            approved = await pin_store.approve(connection, pin_id)
-            row = await pin_store.find(connection, pin_id)
-        if row is None:
-            raise PinNotFound(f"you have no pin {pin_id}; GET /api/v1/mcp/pins lists yours")
-        if not approved:
-            raise PinChanged(f"the tool {row['tool']!r} is not quarantined")
+        async with audited(self._audit, principal, "approve_pin", source) as operation:
+            async with self._db.tenant(principal) as connection:
+                approved = await pin_store.approve(connection, pin_id)
+                row = await pin_store.find(connection, pin_id)
+            if row is None:
+                raise PinNotFound(f"you have no pin {pin_id}; GET /api/v1/mcp/pins lists yours")
+            operation.connection_id, operation.tool = row["connection_id"], row["tool"]
+            if not approved:
+                raise PinChanged(f"the tool {row['tool']!r} is not quarantined")
         self.lost()
         return _view(row)
 

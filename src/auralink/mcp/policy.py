@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from auralink.auth.principal import Principal
 from auralink.journal.approvals import Approvals, Call
+from auralink.journal.steps import Step
 from auralink.mcp.errors import ToolDenied
 from auralink.mcp.peer import Peer, PeerRefused, can_be_asked
 from auralink.mcp.pins import Pins, Tools, refuse_quarantined
@@ -48,10 +49,13 @@ class Policy:
         tools: Tools,
         params: Mapping[str, Any],
         peer: Peer,
+        step: Step | None = None,
     ) -> float:
-        """Returns when the call may be made, with the seconds that a person took to say so.
+        """Returns when the call may be made, with the seconds that a person took to say so. A run, whose `step` this is, waits for
+        a person without holding anything.
 
         Raises:
+            Suspended: the run waits now.
             ToolDenied, ToolQuarantined: it may not.
             ApprovalRequired: nobody could be asked on the spot.
         """
@@ -69,8 +73,18 @@ class Policy:
         if verdict == "allow":
             return 0.0
         started = time.monotonic()
-        await self._ask(principal, Call(record.id, record.server.name, name, params["arguments"], tools[name]), peer)
+        call = Call(record.id, record.server.name, name, params["arguments"], tools[name])
+        if step is not None:
+            await self._ask_in_run(step, call)
+        else:
+            await self._ask(principal, call, peer)
         return time.monotonic() - started
+
+    async def _ask_in_run(self, step: Step, call: Call) -> None:
+        verdict = await self._approvals.of_step(step, call)
+        if not verdict.approved:
+            why = f": {verdict.note}" if verdict.note else ""
+            raise ToolDenied(f"the user did not approve this call of tool {call.tool!r} of server {call.server!r}{why}")
 
     async def _ask(self, principal: Principal, call: Call, peer: Peer) -> None:
         if await self._approvals.use(principal, call):

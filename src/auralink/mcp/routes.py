@@ -106,7 +106,7 @@ async def change_connection(
     connection_id: UUID, body: ConnectionPatch, principal: Authenticated, mcp: Components
 ) -> ConnectionView:
     """Renames a connection or replaces its policy."""
-    return await mcp.connections.change(principal, connection_id, body)
+    return await mcp.connections.change(principal, connection_id, body, source=SOURCE)
 
 
 @router.post("/connections/{connection_id}/test")
@@ -130,19 +130,19 @@ async def list_servers(principal: Authenticated, mcp: Components) -> ServerPage:
 @router.post("/servers", status_code=201, response_model=ServerView)
 async def register_server(body: ServerBody, request: Request, admin: Admin, mcp: Components) -> Response:
     """Registers a server (admin)."""
-    return await once(request, admin, lambda: mcp.registry.register(body), 201)
+    return await once(request, admin, lambda: mcp.registry.register(admin, body, source=SOURCE), 201)
 
 
 @router.patch("/servers/{server_id}")
-async def change_server(server_id: UUID, body: ServerPatch, _admin: Admin, mcp: Components) -> ServerView:
+async def change_server(server_id: UUID, body: ServerPatch, admin: Admin, mcp: Components) -> ServerView:
     """Changes a registered server (admin)."""
-    return await mcp.registry.change(server_id, body)
+    return await mcp.registry.change(admin, server_id, body, source=SOURCE)
 
 
 @router.delete("/servers/{server_id}", status_code=204)
-async def remove_server(server_id: UUID, _admin: Admin, mcp: Components) -> None:
+async def remove_server(server_id: UUID, admin: Admin, mcp: Components) -> None:
     """Removes a registered server that no connection uses (admin)."""
-    await mcp.registry.remove(server_id)
+    await mcp.registry.remove(admin, server_id, source=SOURCE)
 
 
 @router.get("/tools")
@@ -164,4 +164,4 @@ async def list_pins(principal: Authenticated, mcp: Components, limit: Limit = 50
 @router.post("/pins/{pin_id}/approve")
 async def approve_pin(pin_id: UUID, principal: Authenticated, mcp: Components) -> PinView:
     """Takes a quarantined tool as its server describes it now."""
-    return await mcp.pins.approve(principal, pin_id)
+    return await mcp.pins.approve(principal, pin_id, source=SOURCE)

@@ -1,5 +1,6 @@
 """The MCP gateway: the one path on which every tool call goes, whatever door it came through (P-ONEPATH).
 
+0. journal, in a run: the fence, then the recorded answer, which skips all the rest
 1. resolve: connection and tool, under the principal's row level security
 2. policy: the operator's allow-list, the pin, then allow, ask or deny
 3. limits: calls per user and minute
@@ -14,8 +15,9 @@ In development mode a hosted server that cannot be reached is replaced by its bu
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
-from functools import lru_cache
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -25,9 +27,13 @@ from auralink.audit.group_commit import GroupCommit
 from auralink.audit.schemas import Operation
 from auralink.auth.principal import Principal, acting_as
 from auralink.core import telemetry
+from auralink.core.db import DatabaseUnavailable
 from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
+from auralink.core.ids import uuid7
 from auralink.core.logging import trace_id
+from auralink.journal.errors import OutcomeUnknown
+from auralink.journal.steps import NO_ANSWERS, Journal, Step, StepRecord
 from auralink.mcp import naming
 from auralink.mcp.bulkhead import Bulkheads, CircuitOpen
 from auralink.mcp.cache import ResponseCache, is_read_only
@@ -40,6 +46,7 @@ from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.rounds import request_with_input
 from auralink.mcp.schemas import ConnectionRecord, ToolAnswer
 from auralink.mcp.upstream.errors import UpstreamError, UpstreamRejected
+from auralink.mcp.upstream.transport import IDEMPOTENCY_KEY
 from auralink.mcp.upstreams import Upstreams
 
 log = structlog.get_logger(__name__)
@@ -50,7 +57,15 @@ METHOD_NOT_FOUND = -32601
 CUSTOM, UNKNOWN = "custom", "unknown"
 """Labels of servers that users name, and of calls that reached none."""
 
+UNANSWERED = frozenset({"internal_error", "cancelled"})
+"""Outcomes without an answer that an engine could get again."""
+REPLAYED = "journal"
+"""Who served an answer that was there."""
+PART_OF_CALL = frozenset({"inputResponses", "requestState"})
+"""What a call says beside tool and arguments that its answer depends on."""
+
 Params = Mapping[str, Any]
+Result = dict[str, Any]
 NOTHING: Mapping[str, Any] = {}
 
 
@@ -67,6 +82,7 @@ class Gateway:
         bulkheads: Bulkheads,
         upstreams: Upstreams,
         audit: GroupCommit,
+        journal: Journal,
     ) -> None:
         self._resolver = resolver
         self._policy = policy
@@ -75,6 +91,7 @@ class Gateway:
         self._bulkheads = bulkheads
         self._upstreams = upstreams
         self._audit = audit
+        self._journal = journal
 
     async def call_tool(
         self,
@@ -97,12 +114,58 @@ class Gateway:
             UpstreamError: the server failed, was too slow, or answered something that is not MCP.
             AuditUnavailable: done, but not recorded.
         """
-        async with self._recorded(principal, "tools/call", source, tool=tool) as operation:
+        call = partial(self._call, principal, connection, tool, arguments, source=source, peer=peer, extras=extras)
+        if principal.run is None:
+            return await call(None)
+        asked = {name: value for name, value in extras.items() if name in PART_OF_CALL}
+        request = {"connection": str(connection), "tool": tool, "arguments": dict(arguments), **asked}
+        return await self._journal.carry(self._once(principal, request, call))
+
+    async def _call(
+        self,
+        principal: Principal,
+        connection: str | UUID,
+        tool: str,
+        arguments: Params,
+        step: Step | None,
+        *,
+        source: str,
+        peer: Peer,
+        extras: Mapping[str, Any],
+    ) -> ToolAnswer:
+        async with self._recorded(principal, "tools/call", source, tool=tool, step=step) as made:
+            operation = made.operation
             record = await self._resolver.resolve(principal, connection)
             operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
             params = {**extras, "name": tool, "arguments": dict(arguments)}
-            result = await self._call_or_fall_back(principal, record, operation, params, peer)
-        return ToolAnswer(result, operation.served_by or "", operation.cached, operation.duration_ms, operation.id)
+            if step is not None:
+                params["_meta"] = {**(extras.get("_meta") or {}), IDEMPOTENCY_KEY: step.idempotency_key}
+            made.result = await self._call_or_fall_back(principal, record, made, params, peer)
+        return ToolAnswer(made.result, operation.served_by or "", operation.cached, operation.duration_ms, operation.id)
+
+    async def _once(
+        self, principal: Principal, request: Mapping[str, Any], call: Callable[[Step], Awaitable[ToolAnswer]]
+    ) -> ToolAnswer:
+        """The answer to a run's call: out of its journal, or made and recorded there."""
+        step = await self._journal.begin(principal, "tool", request)
+        if step.replay is not None:
+            return ToolAnswer(step.replay.result(), REPLAYED, False, 0.0, uuid7())
+        try:
+            return await call(step)
+        except OutcomeUnknown:
+            await step.unknown()
+        except DatabaseUnavailable:
+            await step.withdraw()
+            raise
+
+    async def remember(
+        self, principal: Principal, method: str, asked: Mapping[str, Any], answer: Callable[[], Awaitable[Result]]
+    ) -> Result:
+        """What a method that only reads answers; to a run always the same. Raises as `answer`, and as `Journal.begin`."""
+        if principal.run is None:
+            return await answer()
+        request = {**asked, "method": method}
+        return await self._journal.carry(self._journal.remember(principal, "list", request, answer, self._audit.commit))
 
     async def call_public_name(self, principal: Principal, name: str, arguments: Params, *, source: str) -> ToolAnswer:
         """Calls a tool by the name under which clients see it, `<connection>__<tool>`."""
@@ -127,7 +190,15 @@ class Gateway:
     ) -> dict[str, Any]:
         """Passes any other request (prompts, resources, completion, subscriptions) on to a connection's server, recorded like a
         tool call. Raises as `call_tool`."""
-        async with self._recorded(principal, method, source) as operation:
+        asked = {"connection": str(connection), "params": {name: value for name, value in params.items() if name != "_meta"}}
+        relayed = partial(self._relay, principal, connection, method, params, source=source, peer=peer)
+        return await self.remember(principal, method, asked, relayed)
+
+    async def _relay(
+        self, principal: Principal, connection: str | UUID, method: str, params: Params, *, source: str, peer: Peer
+    ) -> Result:
+        async with self._recorded(principal, method, source) as made:
+            operation = made.operation
             record = await self._resolver.resolve(principal, connection)
             operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
             operation.served_by = record.server.served_by
@@ -141,41 +212,44 @@ class Gateway:
         return result
 
     async def _call_or_fall_back(
-        self, principal: Principal, record: ConnectionRecord, operation: Operation, params: Params, peer: Peer
-    ) -> dict[str, Any]:
+        self, principal: Principal, record: ConnectionRecord, made: "_Made", params: Params, peer: Peer
+    ) -> Result:
         try:
-            return await self._admitted_call(principal, record, operation, params, peer)
+            return await self._admitted_call(principal, record, made, params, peer)
         except (CircuitOpen, UpstreamError) as error:
             twin = self._upstreams.twin(record)
             if twin is None or getattr(error, "sent", False):
                 raise
             log.warning("using the built-in twin", server=record.server.name, reason=error.code)
-            return await self._admitted_call(principal, twin, operation, params, peer, instead_of=error)
+            return await self._admitted_call(principal, twin, made, params, peer, instead_of=error)
 
     async def _admitted_call(
         self,
         principal: Principal,
         record: ConnectionRecord,
-        operation: Operation,
+        made: "_Made",
         params: Params,
         peer: Peer,
         *,
         instead_of: AuralinkError | None = None,
-    ) -> dict[str, Any]:
+    ) -> Result:
         """The call of a resolved connection; `instead_of` is why its server, a twin, is asked."""
+        operation, step = made.operation, made.step
         deadline = time.monotonic() + record.server.timeout
         with acting_as(principal):
             tools, name = await self._find_tool(principal, record, params["name"], deadline)
             operation.tool, params = name, {**params, "name": name}
             if instead_of is not None and not is_read_only(tools[name]):
                 raise instead_of
-            deadline += await self._policy.check(principal, record, tools, params, peer)
+            if step is not None and step.again and not _is_repeatable(tools[name], keyed=True):
+                await step.unknown()
+            deadline += await self._policy.check(principal, record, tools, params, peer, step)
             await self._limits.check(principal, record, name)
             key = self._cache.key(record, tools[name], params)
             result = self._cache.get(key, record.server.label)
             operation.cached = result is not None
             if result is None:
-                result = await self._call_upstream(principal, record, operation, tools[name], params, deadline, peer)
+                result = await self._call_upstream(principal, record, made, tools[name], params, deadline, peer)
                 self._cache.put(key, record, tools[name], result)
         operation.served_by = record.server.served_by
         operation.outcome = "tool_error" if result.get("isError") else "ok"
@@ -197,14 +271,15 @@ class Gateway:
         self,
         principal: Principal,
         record: ConnectionRecord,
-        operation: Operation,
+        made: "_Made",
         definition: Params,
         params: Params,
         deadline: float,
         peer: Peer,
-    ) -> dict[str, Any]:
-        """The call itself; repeated after a failure only if it was not sent or the tool says that repeating it is harmless."""
-        backoff = FIRST_BACKOFF
+    ) -> Result:
+        """The call itself; repeated after a failure only if it was not sent or the tool says that repeating it is harmless. In a
+        run, one that may have happened and must not be repeated has no answer: raises OutcomeUnknown."""
+        backoff, repeatable = FIRST_BACKOFF, _is_repeatable(definition, keyed=made.step is not None)
         for retries_left in range(record.server.retry_attempts, -1, -1):
             try:
                 async with self._bulkheads.call(record, deadline):
@@ -213,13 +288,15 @@ class Gateway:
             except UpstreamRejected as error:
                 raise _tool_unknown_upstream(error, record, definition["name"]) from error
             except UpstreamError as error:
-                may_repeat = error.transient and (not error.sent or _is_repeatable(definition))
+                may_repeat = error.transient and (not error.sent or repeatable)
+                if made.step is not None and error.transient and error.sent and not repeatable:
+                    raise OutcomeUnknown(f"whether the call happened is not known: {error.message}") from error
                 if not retries_left or not may_repeat or time.monotonic() + backoff >= deadline:
                     raise
                 log.info("retrying a tool call", server=record.server.name, tool=definition["name"], reason=error.code)
             else:
                 if result.get("isError"):
-                    operation.error = session.redactor.text(_first_text(result))[:500]
+                    made.operation.error = session.redactor.text(_first_text(result))[:500]
                 return result
             await asyncio.sleep(backoff)
             backoff *= 2
@@ -227,16 +304,19 @@ class Gateway:
 
     @contextlib.asynccontextmanager
     async def _recorded(
-        self, principal: Principal, method: str, source: str, *, tool: str | None = None
-    ) -> AsyncIterator[Operation]:
-        """Records an operation when the block ends, however it ends; what comes after the block waits for the commit."""
+        self, principal: Principal, method: str, source: str, *, tool: str | None = None, step: Step | None = None
+    ) -> AsyncIterator["_Made"]:
+        """Records an operation when the block ends, however it ends, and the step of a run with it; what comes after the block
+        waits for the commit."""
         started = time.perf_counter()
         operation = Operation(principal.user_id, method, source, tool=tool, trace_id=trace_id.get() or None)
+        made = _Made(operation, step)
         try:
-            yield operation
+            yield made
         except AuralinkError as error:
             operation.outcome, operation.error = error.code, error.message
             error.extra.setdefault("log_id", str(operation.id))
+            made.error = error
             raise
         except asyncio.CancelledError:
             operation.outcome, operation.error = "cancelled", "the caller went away before the answer"
@@ -244,7 +324,25 @@ class Gateway:
         finally:
             operation.duration_ms = (time.perf_counter() - started) * 1000
             _measure(operation)
-            await self._audit.commit(operation)
+            await self._audit.commit(operation, *made.step_records())
+
+
+@dataclass(slots=True)
+class _Made:
+    """A call on its way: its row in the operation log, and in a run its step with what that will be told."""
+
+    operation: Operation
+    step: Step | None
+    result: Result = field(default_factory=dict)
+    error: AuralinkError | None = None
+
+    def step_records(self) -> tuple[StepRecord, ...]:
+        """The step's part of the group commit: the answer that the engine gets, if it gets one."""
+        if self.step is None or isinstance(self.error, NO_ANSWERS) or self.operation.outcome in UNANSWERED:
+            return ()
+        if self.error is not None:
+            return (self.step.failed(self.error),)
+        return (self.step.done(self.result, outcome=self.operation.outcome),)
 
 
 def _measure(operation: Operation) -> None:
@@ -264,8 +362,10 @@ _clock = lru_cache(maxsize=1024)(telemetry.mcp_duration.labels)
 """The library's own look-up costs more than counting."""
 
 
-def _is_repeatable(definition: Params) -> bool:
-    return is_read_only(definition) or (definition.get("annotations") or {}).get("idempotentHint") is True
+def _is_repeatable(definition: Params, *, keyed: bool) -> bool:
+    """Whether a call may be made twice; `keyed`: it carries an idempotency key, which the server may say that it honours."""
+    honours_key = keyed and (definition.get("_meta") or {}).get(IDEMPOTENCY_KEY) is True
+    return honours_key or is_read_only(definition) or (definition.get("annotations") or {}).get("idempotentHint") is True
 
 
 def _tool_unknown_upstream(error: UpstreamRejected, record: ConnectionRecord, tool: str) -> AuralinkError:

@@ -17,7 +17,7 @@ from auralink.auth.dependencies import bearer_token
 from auralink.auth.errors import Unauthenticated
 from auralink.auth.metadata import WELL_KNOWN, base_of
 from auralink.auth.principal import Principal
-from auralink.auth.tokens import TokenVerifier
+from auralink.auth.run_tokens import Verifier
 from auralink.core.errors import AuralinkError, Forbidden
 from auralink.core.http import RefusedBody, problem_of
 from auralink.mcp.downstream.errors import RpcError
@@ -48,7 +48,7 @@ class McpEndpoint:
 
     def __init__(
         self,
-        verifier: TokenVerifier,
+        verifier: Verifier,
         methods: Methods,
         hearings: Hearings,
         toolsets: Toolsets,

@@ -4,7 +4,8 @@ from typing import Any
 
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
-from auralink.core.errors import AuralinkError
+from auralink.core.errors import AuralinkError, InvalidRequest
+from auralink.journal.steps import NO_ANSWERS
 from auralink.mcp.errors import ConnectionNotFound, RateLimited, ToolNotFound
 from auralink.mcp.upstream.errors import UpstreamRejected
 
@@ -27,19 +28,24 @@ def rpc_error_of(error: AuralinkError) -> RpcError:
     """A JSON-RPC error; that of an upstream passes through as the server gave it."""
     if isinstance(error, UpstreamRejected):
         return RpcError(error.rpc_code, error.reason, data=error.data)
-    if isinstance(error, (ToolNotFound, ConnectionNotFound)):
+    if isinstance(error, (ToolNotFound, ConnectionNotFound, InvalidRequest)):
         return RpcError(INVALID_PARAMS, error.message, data=_facts(error))
+    if isinstance(error, NO_ANSWERS):
+        return RpcError(INTERNAL_ERROR, error.message, data=_facts(error), status=error.status)
     if isinstance(error, RateLimited):
         return RpcError(INVALID_REQUEST, error.message, data=_facts(error), status=error.status)
     return RpcError(INTERNAL_ERROR, error.message, data=_facts(error))
 
 
-def tool_result_of(error: AuralinkError) -> Answer:
+def tool_result_of(error: AuralinkError, *, in_run: bool = False) -> Answer:
     """A tool result with `isError`, which a model can read and act on; its class is under `_meta["auralink/error"]`.
 
     Raises:
-        RpcError: what is not the outcome of a call but of a wrong request (unknown tool, too many calls, the server's own error).
+        RpcError: what is not the outcome of a call but of a wrong request (unknown tool, too many calls, the server's own error),
+            and to a run what is no answer: its engine must not show that to a model.
     """
+    if in_run and isinstance(error, NO_ANSWERS):
+        raise rpc_error_of(error) from error
     if isinstance(error, (UpstreamRejected, ToolNotFound, ConnectionNotFound, RateLimited)):
         raise rpc_error_of(error) from error
     return {"content": [{"type": "text", "text": error.message}], "isError": True, "_meta": {ERROR_META: _facts(error)}}

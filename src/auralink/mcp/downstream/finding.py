@@ -7,10 +7,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mcp_types import INVALID_PARAMS
-
+from auralink.core.errors import InvalidRequest
 from auralink.core.http import dumps
-from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.federation import Entry
 
 NAME = "find_tools"
@@ -49,13 +47,13 @@ def find(entries: Iterable[Entry], arguments: Mapping[str, Any]) -> dict[str, An
     """The result of a call: the tools in which most words of the query occur, best first.
 
     Raises:
-        RpcError: the arguments are wrong.
+        InvalidRequest: the arguments are wrong.
     """
     query, limit = arguments.get("query"), arguments.get("limit", DEFAULT_LIMIT)
     if not isinstance(query, str) or not query.strip():
-        raise RpcError(INVALID_PARAMS, f"{NAME} needs 'query', words for what the tool does")
+        raise InvalidRequest(f"{NAME} needs 'query', words for what the tool does")
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise RpcError(INVALID_PARAMS, f"'limit' must be a number from 1 to {MAX_LIMIT}")
+        raise InvalidRequest(f"'limit' must be a number from 1 to {MAX_LIMIT}")
     words = set(re.findall(r"\w+", query.lower()))
     scored = [(_score(entry.item, words), entry.item) for entry in entries]
     found = sorted(((score, tool) for score, tool in scored if score), key=lambda pair: (-pair[0], pair[1]["name"]))

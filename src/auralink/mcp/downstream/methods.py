@@ -2,14 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mcp.shared.inbound import MCP_PARAM_HEADER_PREFIX, validate_mcp_param_headers
 from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
 from auralink import __version__
+from auralink.audit.group_commit import GroupCommit
 from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
+from auralink.mcp.audited import audited
 from auralink.mcp.downstream import finding
 from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
 from auralink.mcp.federation import URI_PREFIX, Federation, Listing, View
@@ -62,8 +65,9 @@ class Request:
 class Methods:
     """Carries requests out against the federation."""
 
-    def __init__(self, gateway: Gateway, federation: Federation, watches: Watches) -> None:
+    def __init__(self, gateway: Gateway, federation: Federation, watches: Watches, audit: GroupCommit) -> None:
         self._gateway = gateway
+        self._audit = audit
         self._federation = federation
         self._watches = watches
         self._handlers: Mapping[str, Callable[[Request], Awaitable[Result]]] = {
@@ -93,18 +97,26 @@ class Methods:
             raise rpc_error_of(error) from error
 
     async def describe(self, principal: Principal, view: View) -> Result:
-        """Capabilities, instructions and server info: the upstream's own for a view of one connection."""
+        """Capabilities, instructions and server info: the upstream's own for a view of one connection. Raises `RpcError`."""
         if not view.connection:
             return {"capabilities": CAPABILITIES, "instructions": INSTRUCTIONS, "serverInfo": SERVER_INFO}
         try:
-            [record] = await self._federation.records(principal, view)
-            session = await self._federation.session(principal, record)
+            described = partial(self._describe_connection, principal, view)
+            return await self._gateway.remember(principal, "initialize", {"view": _shown(view)}, described)
         except AuralinkError as error:
             raise rpc_error_of(error) from error
+
+    async def _describe_connection(self, principal: Principal, view: View) -> Result:
+        [record] = await self._federation.records(principal, view)
+        session = await self._federation.session(principal, record)
         described: Result = {"capabilities": session.capabilities, "serverInfo": session.server_info or SERVER_INFO}
         return {**described, "instructions": session.instructions} if session.instructions else described
 
     async def _list(self, request: Request) -> Result:
+        asked = {"view": _shown(request.view), "params": {n: value for n, value in request.params.items() if n != "_meta"}}
+        return await self._gateway.remember(request.principal, request.method, asked, partial(self._make_list, request))
+
+    async def _make_list(self, request: Request) -> Result:
         kind, view = KIND_OF_METHOD[request.method], request.view
         shows_none = kind == "tools" and view.finding and not view.tools
         listing = Listing([]) if shows_none else await self._federation.listing(request.principal, kind, view)
@@ -117,7 +129,10 @@ class Methods:
         if not isinstance(arguments, dict):
             raise RpcError(INVALID_PARAMS, "tools/call needs 'arguments' to be an object")
         if request.view.finding and request.params.get("name") == finding.NAME:
-            return await self._find_tools(request, arguments)
+            asked = {"view": _shown(request.view), "arguments": arguments}
+            return await self._gateway.remember(
+                request.principal, finding.NAME, asked, partial(self._find_tools, request, arguments)
+            )
         extras = {name: value for name, value in request.params.items() if name not in ("name", "arguments")}
         try:
             connection, tool = request.view.route_tool(request.text("name"))
@@ -127,15 +142,16 @@ class Methods:
                 request.principal, connection, tool, arguments, source=SOURCE, peer=request.peer, extras=extras
             )
         except AuralinkError as error:
-            return tool_result_of(error)
+            return tool_result_of(error, in_run=request.principal.run is not None)
         content = answer.result.get("content") or ()
         if request.view.connection or not any(block.get("type") == RESOURCE_LINK for block in content):
             return answer.result
         return {**answer.result, "content": [_with_public_uri(connection, block) for block in content]}
 
     async def _find_tools(self, request: Request, arguments: Result) -> Result:
-        listing = await self._federation.listing(request.principal, "tools", View(request.view.connection))
-        result = finding.find(listing.entries, arguments)
+        async with audited(self._audit, request.principal, request.method, SOURCE, tool=finding.NAME):
+            listing = await self._federation.listing(request.principal, "tools", View(request.view.connection))
+            result = finding.find(listing.entries, arguments)
         return {**result, "_meta": {DEGRADED_META: _degraded(listing)}} if listing.degraded else result
 
     async def _check_repeated(
@@ -208,6 +224,11 @@ class Methods:
 
     async def _relay(self, request: Request, connection: str, params: Mapping[str, Any]) -> Result:
         return await self._gateway.relay(request.principal, connection, request.method, params, source=SOURCE, peer=request.peer)
+
+
+def _shown(view: View) -> list[Any]:
+    """What an address shows, as JSON."""
+    return [view.connection, None if view.tools is None else sorted(view.tools), view.finding]
 
 
 async def _pong(_request: Request) -> Result:

@@ -36,6 +36,7 @@ from auralink.mcp.upstream.errors import (
     UpstreamUnreachable,
 )
 from auralink.mcp.upstream.transport import (
+    IDEMPOTENCY_KEY,
     MAX_ANSWER_BYTES,
     NOT_CANCELLABLE,
     Message,
@@ -177,7 +178,9 @@ class HttpTransport:
     def _post(self, message: Message, headers: Mapping[str, str], timeout: float) -> Answering:
         """Sends one message."""
         what = message.get("method", "a response")
-        return self._request("POST", {**BASE_HEADERS, **headers}, bytes_of(message), timeout, what)
+        key = ((message.get("params") or {}).get("_meta") or {}).get(IDEMPOTENCY_KEY)
+        keyed = {"Idempotency-Key": key} if isinstance(key, str) else {}
+        return self._request("POST", {**BASE_HEADERS, **keyed, **headers}, bytes_of(message), timeout, what)
 
     def _get(self, headers: Mapping[str, str], last_id: str | None) -> Answering:
         """Opens an event stream: where `last_id` left off, or the one that belongs to no call."""

@@ -16,6 +16,9 @@ Message = dict[str, Any]
 OnMessage = Callable[[Message], Awaitable[None]]
 """Receives what the server sends while a request is under way: notifications and its own requests."""
 
+IDEMPOTENCY_KEY = "auralink/idempotencyKey"
+"""In the `_meta` of a run's call its key, which a server over HTTP also finds in the header `Idempotency-Key`; in that of a tool's
+definition `true`: the server honours such keys."""
 MAX_ANSWER_BYTES = 4 * 1024 * 1024
 """The largest answer taken from a server, in bytes after decompression."""
 
