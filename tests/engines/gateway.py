@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import CallToolResult, TextContent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -57,27 +58,30 @@ class Gateway:
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     known: dict[str, list[str]] = field(default_factory=dict)
+    types: dict[str, str] = field(default_factory=dict)
     approvals: list[dict[str, Any]] = field(default_factory=list)
     refuse_mcp: int | None = None
     first_call: asyncio.Event = field(default_factory=asyncio.Event)
     running: int = 0
     most_at_once: int = 0
 
-    # noqa: N803 (the tool names it so)
     def tools(self) -> MCPServer:
         """A user's tools: memory, a wiki, the internal server, and some that misbehave."""
         server = MCPServer("tools")
         self._add_memory(server)
 
-        @server.tool(name="deepwiki__ask_question")  # noqa: N803
-        async def ask_question(repoName: str, question: str) -> dict[str, Any]:
-            source = {"file": "README.md", "line": 3, "end_line": 4, "heading": "Start", "excerpt": "Run make run.", "score": 1.0}
-            answer = f"Run `make run`. [README.md:3] ({question})"
-            return {"repo_name": repoName, "found": True, "answer": answer, "sources": [source], "confidence": 0.9}
+        @server.tool(name="deepwiki__ask_question")
+        async def ask_question(repoName: str, question: str) -> CallToolResult:  # noqa: N803 (the tool names it so)
+            excerpt = "To start the service, type make run. It listens on port 8001."
+            source = {"file": "README.md", "line": 3, "end_line": 4, "heading": "Start", "excerpt": excerpt, "score": 1.0}
+            data = {"repo_name": repoName, "question": question, "found": True, "answer": excerpt, "sources": [source]}
+            text = f"{excerpt} [README.md:3]"
+            return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data | {"confidence": 0.9})
 
         @server.tool(name="deepwiki__search_docs")
-        async def search_docs(repoName: str, query: str, limit: int = 10) -> dict[str, Any]:
-            return {"repo_name": repoName, "hits": [{"file": "README.md", "line": 3, "excerpt": "Run make run."}]}
+        async def search_docs(repoName: str, query: str, limit: int = 10) -> CallToolResult:  # noqa: N803
+            text = f"README.md:9 To search the docs of {repoName}, type make docs and open the page."
+            return CallToolResult(content=[TextContent(type="text", text=text)])
 
         @server.tool(name="odd__Näme".encode("ascii", "ignore").decode(), description="Adds.")
         async def add(first: int, second: int) -> str:
@@ -113,6 +117,7 @@ class Gateway:
         async def create_entities(entities: list[dict[str, Any]]) -> dict[str, Any]:
             new = [entity for entity in entities if entity["name"] not in self.known]
             self.known |= {entity["name"]: list(entity["observations"]) for entity in new}
+            self.types |= {entity["name"]: entity["entityType"] for entity in new}
             return {"entities": new}
 
         @server.tool(name="memory__add_observations")
@@ -126,7 +131,7 @@ class Gateway:
             return {"results": results}
 
     def _entity(self, name: str) -> dict[str, Any]:
-        return {"name": name, "entityType": "note", "observations": self.known[name]}
+        return {"name": name, "entityType": self.types.get(name, "note"), "observations": self.known[name]}
 
     async def complete(self, request: Request) -> Response:
         """`/v1/chat/completions`."""

@@ -2,101 +2,19 @@
 
 import asyncio
 import json
-import os
 import time
-from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
-import pytest_asyncio
 from starlette.responses import JSONResponse
 
-from auralink.core.secret import Secret
-from auralink.runs.engine_manifest import default_root, get_place
-from auralink.runs.engines import Engines, Failure, Result, Start
-from auralink.workflows.checking import check
-from tests.engines.gateway import Gateway, Model, running_gateway, said, wants
+from auralink.runs.engines import Engines, Failure, Result
+from tests.engines.gateway import running_gateway, said, wants
+from tests.engines.running import ACCEPTED, a_start, collector, graph, ran
 
-ACCEPTED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engines() -> AsyncIterator[Engines]:
-    """One warmed engine for all tests of this file."""
-    state = get_place(default_root(), "langgraph").state()
-    if state != "installed":
-        reason = f"the engine langgraph is {state}; run `make engines`"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    host = Engines(default_root())
-    yield host
-    await host.close()
-
-
-class Ran:
-    """A run's outcome, what it told, and what the gateways saw."""
-
-    def __init__(self, outcome: Result | Failure, events: list[dict[str, Any]], gateway: Gateway) -> None:
-        self.outcome = outcome
-        self.events = events
-        self.gateway = gateway
-
-    @property
-    def output(self) -> Any:
-        assert isinstance(self.outcome, Result), self.outcome
-        return self.outcome.output
-
-    @property
-    def failure(self) -> Failure:
-        assert isinstance(self.outcome, Failure), self.outcome
-        return self.outcome
-
-    def told(self, kind: str) -> list[dict[str, Any]]:
-        return [event["data"] for event in self.events if event["type"] == kind]
-
-
-async def ran(engines: Engines, definition: Mapping[str, Any], model: Model, **given: Any) -> Ran:
-    """Runs a definition; `gateway_is` changes the gateway first."""
-    prepare = given.pop("gateway_is", lambda gateway: None)
-    async with running_gateway(model) as gateway:
-        prepare(gateway)
-        events: list[dict[str, Any]] = []
-        outcome = await engines.execute(a_start(definition, gateway, given), _collector(events))
-        return Ran(outcome, events, gateway)
-
-
-def a_start(definition: Mapping[str, Any], gateway: Gateway, given: dict[str, Any], run_id: UUID | None = None) -> Start:
-    return Start(
-        run_id=run_id or uuid4(),
-        attempt=1,
-        engine="langgraph",
-        definition=check(dict(definition)).stored(),
-        input=given,
-        mcp_url=f"{gateway.url}/mcp",
-        llm_url=f"{gateway.url}/v1",
-        token=Secret("the-run-token"),
-        accepted_at=ACCEPTED,
-        deadline=time.time() + 60,
-        memory_mb=512,
-    )
-
-
-def _collector(events: list[dict[str, Any]]) -> Any:
-    async def collect(event: dict[str, Any]) -> None:
-        events.append(event)
-
-    return collect
-
-
-def graph(nodes: dict[str, Any], *ways: tuple[Any, str], **more: Any) -> dict[str, Any]:
-    """A definition that begins at its first node."""
-    inputs = {"type": "object", "properties": {"question": {"type": "string"}, "items": {"type": "array"}}}
-    edges = [{"from": source, "to": target} for source, target in ways]
-    return {"start": next(iter(nodes)), "nodes": nodes, "edges": edges, "input": inputs} | more
 
 
 def echo(body: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -161,7 +79,7 @@ async def test_tools_reach_the_model_with_their_own_names_texts_and_schemas(engi
     node = {"type": "agent", "prompt": "?", "tools": ["*"], "into": "answer"}
     async with running_gateway(echo) as gateway:
         listed = {tool.name: tool for tool in await gateway.tools().list_tools()}
-        await engines.execute(a_start(graph({"work": node}, ("work", "end")), gateway, {}), _collector([]))
+        await engines.execute(a_start(graph({"work": node}, ("work", "end")), gateway, {}), collector([]))
     shown = {tool["function"]["name"]: tool["function"] for tool in gateway.asked[0]["tools"]}
     assert shown.keys() == listed.keys()
     for name, tool in listed.items():
@@ -343,7 +261,7 @@ async def test_an_attempt_that_is_stale_or_has_lost_its_gateway_is_lost_and_not_
     async with running_gateway(echo) as gateway:
         pass
     for node in (ask, tool):
-        outcome = await engines.execute(a_start(graph({"do": node}, ("do", "end")), gateway, {}), _collector([]))
+        outcome = await engines.execute(a_start(graph({"do": node}, ("do", "end")), gateway, {}), collector([]))
         assert isinstance(outcome, Failure)
         assert outcome.lost, outcome
 
@@ -369,7 +287,7 @@ async def test_two_attempts_ask_the_same_questions_byte_for_byte(engines: Engine
         attempts = []
         for _ in range(2):
             gateway.asked, gateway.called = [], []
-            await engines.execute(a_start(definition, gateway, {"items": [1, 2, 3]}, run_id), _collector([]))
+            await engines.execute(a_start(definition, gateway, {"items": [1, 2, 3]}, run_id), collector([]))
             attempts.append((json.dumps(gateway.asked), json.dumps(gateway.called)))
     assert attempts[0] == attempts[1]
 
@@ -379,5 +297,5 @@ async def test_many_runs_at_once_each_have_their_own_answers(engines: Engines) -
     definition = graph({"ask": node}, ("ask", "end"))
     async with running_gateway(echo) as gateway:
         starts = [a_start(definition, gateway, {"question": str(number)}) for number in range(10)]
-        outcomes = await asyncio.gather(*(engines.execute(start, _collector([])) for start in starts))
+        outcomes = await asyncio.gather(*(engines.execute(start, collector([])) for start in starts))
     assert [outcome.output["answer"] for outcome in outcomes if isinstance(outcome, Result)] == [f"echo: {n}" for n in range(10)]

@@ -33,7 +33,7 @@ async def ask_model(name: str, node: Node, variables: Mapping[str, Any], gateway
 
 
 async def run_agent(name: str, node: Node, variables: Mapping[str, Any], gateways: Gateways, emit: Emit) -> Any:
-    """An `agent` node: the model's answer once it asks for no more tools; after `max_turns` it has to answer."""
+    """An `agent` node: {answer, calls}, once the model asks for no more tools; after `max_turns` it has to answer."""
     messages = messages_of(node, variables)
     tools = [_described(tool) for tool in _allowed(node["tools"], gateways)]
     on_token = _tokens(name, node, emit)
@@ -49,10 +49,11 @@ async def run_agent(name: str, node: Node, variables: Mapping[str, Any], gateway
         answer = await gateways.ask(messages, node["model"], on_token, **_options(node))
         messages.append(answer)
         _tell(name, answer, emit)
+    calls = _calls_in(messages)
     if node["schema"] is None:
-        return content_of(answer)
+        return {"answer": content_of(answer), "calls": calls}
     messages.append(HumanMessage("Give that answer as JSON of the schema."))
-    return await _ask_for_json(name, node, messages, gateways, emit)
+    return {"answer": await _ask_for_json(name, node, messages, gateways, emit), "calls": calls}
 
 
 def messages_of(node: Node, variables: Mapping[str, Any]) -> list[BaseMessage]:
@@ -106,6 +107,17 @@ async def _use_tool(call: ToolCall, gateways: Gateways, allowed: set[str]) -> To
     if call["name"] not in allowed:
         return ToolMessage(f"there is no tool {call['name']!r}", tool_call_id=call_id, name=call["name"], status="error")
     return await gateways.call(call["name"], call["args"], call_id)
+
+
+def _calls_in(messages: Sequence[BaseMessage]) -> list[dict[str, Any]]:
+    """The tool calls of a conversation with their answers."""
+    answers = {message.tool_call_id: message for message in messages if isinstance(message, ToolMessage)}
+    asked = [call for message in messages if isinstance(message, AIMessage) for call in message.tool_calls]
+    return [
+        {"tool": call["name"], "arguments": call["args"], "answer": content_of(made), "failed": made.status == "error"}
+        for call in asked
+        if (made := answers.get(call["id"] or "")) is not None
+    ]
 
 
 def _allowed(patterns: Sequence[str], gateways: Gateways) -> list[Any]:

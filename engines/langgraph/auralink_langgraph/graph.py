@@ -8,9 +8,10 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
 
+from auralink_langgraph.errors import NodeFailed
 from auralink_langgraph.gateways import Gateways
 from auralink_langgraph.nodes import Node, perform
-from auralink_langgraph.values import is_true, value_of
+from auralink_langgraph.values import is_true
 
 VISITS = "_visits"
 """How often each bounded branch has been come to; no variable's name begins with an underscore."""
@@ -53,7 +54,16 @@ def variables_of(definition: Mapping[str, Any]) -> list[str]:
 def _written_by(node: Node) -> list[str]:
     if node["type"] == "set":
         return list(node["values"])
-    return [node["into"]] if node.get("into") else []
+    return [node[field] for field in ("into", "calls_into") if node.get(field)]
+
+
+def _update_of(node: Node, result: Any) -> State:
+    if node["type"] == "set":
+        return dict(result)
+    if node["type"] != "agent" or "calls" not in result:
+        return {node["into"]: result} if node["into"] else {}
+    parts = {node["into"]: result["answer"], node["calls_into"]: result["calls"]}
+    return {name: value for name, value in parts.items() if name}
 
 
 def _state_type(definition: Mapping[str, Any]) -> type[Any]:
@@ -81,11 +91,7 @@ def _place(name: str) -> str:
 def _step(name: str, node: Node, gateways: Gateways, emit: Emit) -> Step:
     async def step(state: State) -> State:
         emit("step.started", node=name, kind=node["type"], title=node["title"])
-        if node["type"] == "set":
-            update = {key: value_of(value, state) for key, value in node["values"].items()}
-        else:
-            result = await perform(name, node, state, gateways, emit)
-            update = {node["into"]: result} if node["into"] else {}
+        update = _update_of(node, await perform(name, node, state, gateways, emit))
         emit("step.finished", node=name, kind=node["type"])
         emit("state", node=name, update=update)
         return update
@@ -98,7 +104,10 @@ def _branch(name: str, node: Node, emit: Emit) -> Step:
         visit = state[VISITS].get(name, 0) + 1
         most = node["max_visits"]
         ways = () if most is not None and visit > most else node["cases"]
-        target = next((case["to"] for case in ways if is_true(case["when"], state)), node["otherwise"])
+        try:
+            target = next((case["to"] for case in ways if is_true(case["when"], state)), node["otherwise"])
+        except NodeFailed as error:
+            raise NodeFailed(f"node {name!r} (branch): {error}") from error
         emit("state", node=name, update={}, goes_to=target)
         return Command(update={VISITS: {name: visit}}, goto=_place(target))
 

@@ -9,7 +9,7 @@ from auralink_engine import Emit
 from auralink_langgraph.asking import Node, ask_model, run_agent
 from auralink_langgraph.errors import NodeFailed
 from auralink_langgraph.gateways import Gateways, content_of, result_of
-from auralink_langgraph.values import look_up, render, split, text_of, value_of
+from auralink_langgraph.values import look_up, render, split, text_of, value_of, verify
 
 Variables = Mapping[str, Any]
 Work = Callable[[str, Node, Variables, Gateways, Emit], Awaitable[Any]]
@@ -69,9 +69,21 @@ async def run_other(_name: str, node: Node, variables: Variables, gateways: Gate
     return await _call(gateways, f"{INTERNAL}__run_{node['kind']}", given)
 
 
+async def set_values(_name: str, node: Node, variables: Variables, _gateways: Gateways, _emit: Emit) -> Any:
+    """A `set` node: all of its values, made of the state before it."""
+    return {name: value_of(value, variables) for name, value in node["values"].items()}
+
+
 async def split_text(_name: str, node: Node, variables: Variables, _gateways: Gateways, _emit: Emit) -> Any:
     """A `split` node: the pieces of a text."""
     return split(render(node["text"], variables), node["max_chars"])
+
+
+async def verify_quotes(_name: str, node: Node, variables: Variables, _gateways: Gateways, _emit: Emit) -> Any:
+    """A `verify` node: which quotations stand in a source, and in which."""
+    quotes, sources = look_up(node["quotes"], variables) or [], look_up(node["sources"], variables) or []
+    verified, unverified = verify(_texts(quotes), sources)
+    return {"verified": verified, "unverified": unverified}
 
 
 async def do_for_each(name: str, node: Node, variables: Variables, gateways: Gateways, emit: Emit) -> Any:
@@ -83,7 +95,9 @@ async def do_for_each(name: str, node: Node, variables: Variables, gateways: Gat
 
     async def one(index: int, item: Any) -> Any:
         async with room:
-            return await perform(f"{name}[{index}]", each, {**variables, node["item"]: item, "index": index}, gateways, emit)
+            given = {**variables, node["item"]: item, "index": index}
+            result = await perform(f"{name}[{index}]", each, given, gateways, emit)
+            return result["answer"] if each["type"] == "agent" and "answer" in result else result
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -98,7 +112,7 @@ async def perform(name: str, node: Node, variables: Variables, gateways: Gateway
     try:
         return await WORK[node["type"]](name, node, variables, gateways, emit)
     except NodeFailed as error:
-        if node["on_error"] == "continue":
+        if node.get("on_error") == "continue":
             emit("log", level="warning", node=name, message=str(error))
             return {"error": str(error)}
         said = str(error)
@@ -112,7 +126,9 @@ WORK: dict[str, Work] = {
     "memory": use_memory,
     "approval": ask_person,
     "subworkflow": run_other,
+    "set": set_values,
     "split": split_text,
+    "verify": verify_quotes,
     "map": do_for_each,
 }
 

@@ -15,7 +15,9 @@ DEFINITION: dict[str, Any] = {
     "state": {"pieces": {"default": [], "merge": "append"}},
     "start": "work",
     "nodes": {
-        "work": _NODE | _ASKING | {"type": "agent", "prompt": "{{ question }}", "schema": None, "tools": ["*"], "max_turns": 3},
+        "work": _NODE
+        | _ASKING
+        | {"type": "agent", "prompt": "{{ question }}", "schema": None, "tools": ["*"], "max_turns": 3, "calls_into": None},
         "sort": _NODE | _ASKING | {"type": "llm", "prompt": "?", "schema": _ANSWER, "into": "pieces"},
         "again": {
             "type": "branch",

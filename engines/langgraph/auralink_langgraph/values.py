@@ -9,14 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import jmespath
+from jmespath.exceptions import JMESPathError
+
+from auralink_langgraph.errors import NodeFailed
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 EMPTY: tuple[Any, ...] = (None, False, "", [], {})
 
 
 def look_up(expression: str, variables: Mapping[str, Any]) -> Any:
-    """The value of an expression."""
-    return jmespath.search(expression.strip(), variables)
+    """The value of an expression. Raises NodeFailed when a function in it is given what it does not take."""
+    try:
+        return jmespath.search(expression.strip(), variables)
+    except JMESPathError as error:
+        raise NodeFailed(f"{expression.strip()!r}: {error}") from error
 
 
 def is_true(expression: str, variables: Mapping[str, Any]) -> bool:
@@ -64,3 +70,30 @@ def split(text: str, max_chars: int) -> list[str]:
 def _ends(window: str) -> list[int]:
     ends = [window.rfind(mark) + len(mark) if mark in window else 0 for mark in ("\n\n", "\n", ". ", " ")]
     return [min(end, len(window) - 1) for end in ends]
+
+
+def verify(quotes: list[str], sources: list[Any]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The quotations that stand in a source, each with the first such source, and the others. Blanks and case do not count."""
+    texts = [(_plain("\n".join(_texts_in(source))), source) for source in sources]
+    verified: list[dict[str, Any]] = []
+    unverified: list[str] = []
+    for quote in quotes:
+        wanted = _plain(quote)
+        found = next((source for text, source in texts if wanted and wanted in text), None)
+        if found is None:
+            unverified.append(quote)
+        else:
+            verified.append({"quote": quote, "source": found})
+    return verified, unverified
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _texts_in(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, Mapping):
+        return [text for inner in value.values() for text in _texts_in(inner)]
+    return [text for inner in value for text in _texts_in(inner)] if isinstance(value, list) else []

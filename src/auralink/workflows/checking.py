@@ -42,7 +42,7 @@ _NO_TEMPLATES = {
     "item",
     "connection",
 }
-_EXPRESSIONS = {"history", "over"}
+_EXPRESSIONS = {"history", "over", "quotes", "sources"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def successors(definition: Definition) -> dict[str, list[str]]:
 
 def _shape_problems(error: ValidationError) -> Iterator[Problem]:
     for found in error.errors(include_url=False, include_input=False):
-        tags = {"agent", "llm", "tool", "memory", "branch", "map", "approval", "subworkflow", "set", "split"}
+        tags = {"agent", "llm", "tool", "memory", "branch", "map", "approval", "subworkflow", "set", "split", "verify"}
         # pydantic puts the tag of the union into the path behind the node's name; the document has no such level
         parts = [
             str(part) for at, part in enumerate(found["loc"]) if not (part in tags and at >= 2 and found["loc"][0] == "nodes")
@@ -207,14 +207,19 @@ def _variables(value: Any, pointer: str, known: frozenset[str], *, expression: b
 def _tool_problems(definition: Definition, tools: Collection[str]) -> Iterator[Problem]:
     for name, node in definition.nodes.items():
         inner, pointer = (node.each, f"/nodes/{name}/each") if isinstance(node, Map) else (node, f"/nodes/{name}")
-        for where, pattern in _tools_wanted(inner):
-            if not any(fnmatchcase(tool, pattern) for tool in tools):
-                yield Problem(f"{pointer}/{where}", f"you have no tool {pattern!r}; connect its server, or see GET /mcp/tools")
+        for where, tool in _tools_wanted(inner):
+            if tool not in tools:
+                yield Problem(f"{pointer}/{where}", f"you have no tool {tool!r}; connect its server, or see GET /mcp/tools")
+        patterns = inner.tools if isinstance(inner, Agent) else []
+        if patterns and not any(fnmatchcase(tool, pattern) for tool in tools for pattern in patterns):
+            yield Problem(
+                f"{pointer}/tools", f"no tool of yours fits {', '.join(patterns)}; connect a server, or see GET /mcp/tools"
+            )
 
 
 def _tools_wanted(node: Node) -> Iterator[tuple[str, str]]:
     if isinstance(node, Agent):
-        yield from ((f"tools/{at}", pattern) for at, pattern in enumerate(node.tools))
+        yield from ((f"tools/{at}", name) for at, name in enumerate(node.tools) if "*" not in name)
     elif isinstance(node, Tool):
         yield "tool", node.tool
     elif isinstance(node, Memory) and node.operation == "remember":

@@ -52,11 +52,15 @@ class Llm(_Model):
 
 
 class Agent(_Model):
-    """Lets a model use tools until it has an answer. `tools` are names as in `/mcp`, with `*` for any characters."""
+    """Lets a model use tools until it has an answer. `tools` are names as in `/mcp`, with `*` for any characters.
+
+    `calls_into` is the variable that takes the calls: a list of `{tool, arguments, answer, failed}`.
+    """
 
     type: Literal["agent"]
     tools: list[Given] = []
     max_turns: Annotated[int, Field(ge=1, le=50)] = 8
+    calls_into: Variable | None = None
 
 
 class Tool(_Node):
@@ -138,6 +142,14 @@ class Split(_Node):
     max_chars: Annotated[int, Field(ge=200, le=200_000)] = 6_000
 
 
+class Verify(_Node):
+    """Looks each quotation up in the sources, blanks and case aside; the result is `{verified: [{quote, source}], unverified}`."""
+
+    type: Literal["verify"]
+    quotes: Expression
+    sources: Expression
+
+
 Each = Annotated[Llm | Agent | Tool | Memory | Subworkflow | Split, Field(discriminator="type")]
 
 
@@ -151,7 +163,9 @@ class Map(_Node):
     each: Each
 
 
-Node = Annotated[Agent | Llm | Tool | Memory | Branch | Map | Approval | Subworkflow | Set | Split, Field(discriminator="type")]
+Node = Annotated[
+    Agent | Llm | Tool | Memory | Branch | Map | Approval | Subworkflow | Set | Split | Verify, Field(discriminator="type")
+]
 
 
 class Edge(_Part):
@@ -213,5 +227,7 @@ def written_by(node: Node) -> tuple[str, ...]:
     """The variables that a node writes."""
     if isinstance(node, Set):
         return tuple(node.values)
-    into = None if isinstance(node, Branch) else node.into
-    return (into,) if into is not None else ()
+    if isinstance(node, Branch):
+        return ()
+    names = (node.into, node.calls_into) if isinstance(node, Agent) else (node.into,)
+    return tuple(name for name in names if name is not None)
