@@ -58,6 +58,18 @@ _WHERE = re.compile(
 )
 _PREPOSITION = re.compile(r"^(?:for|about|on|of|that|whether|if|up|information (?:about|on))\s+", re.IGNORECASE)
 
+SPEAKER = re.compile(r"\s*([A-ZÀ-Þ][\w'-]*(?: [A-ZÀ-Þ][\w'-]*)?)\s*:\s*(.*)", re.DOTALL)
+DOER = re.compile(
+    r"\b(?!(?:I|We|You|They|He|She|It|That|This|Some|Somebody|Someone|Everybody|Everyone|Who)\b)([A-ZÀ-Þ][\w'-]*)"
+    r"\s+(?:will|shall|has to|must|is going to|needs to|takes)\b"
+)
+MYSELF = re.compile(r"\b(?:I|I'll|me|my)\b")
+DUE = re.compile(
+    rf"({DATE.pattern})|\b(?:by|until|before|on)\s+((?:next |this )?(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|tomorrow|tonight"
+    r"|the end of (?:the |this |next )?\w+)",
+    re.IGNORECASE,
+)
+
 Pick = Callable[[str], str | None]
 
 
@@ -104,6 +116,16 @@ def _place(text: str) -> str | None:
     return _first(PLACE)(text) or _name(text)
 
 
+def _doer(text: str) -> str | None:
+    """Who is said to do something: the one who is named before `will`, else the speaker of a line `Name: I …`."""
+    spoken = SPEAKER.match(text)
+    said = spoken[2] if spoken else text
+    named = DOER.search(said)
+    if named:
+        return named[1]
+    return spoken[1] if spoken and MYSELF.search(said) else None
+
+
 def _expression(text: str) -> str | None:
     formulas = (found[0].strip(" ,.\n") for found in FORMULA.finditer(text))
     return next(filter(OPERATION.search, formulas), None) or next(
@@ -116,7 +138,9 @@ KINDS: tuple[tuple[frozenset[str], Pick], ...] = tuple(
     for names, pick in (
         ("url uri link href endpoint website webpage", _first(URL)),
         ("email recipient mail", _first(EMAIL)),
-        ("date day since until deadline", _first(DATE)),
+        ("owner assignee responsible", _doer),
+        ("due deadline", _first(DUE)),
+        ("date day since until", _first(DATE)),
         ("repo repository", _first(REPOSITORY)),
         ("path file filename directory folder", _first(PATH)),
         ("sql statement", _first(SQL)),
