@@ -6,9 +6,8 @@ from typing import Any
 from auralink.llm.offline.finding import MISSING, Finder, Schema
 from auralink.llm.offline.schemas import Endless, alternatives, resolved, type_of
 
-DEEPEST = 2
-MOST_FIELDS = 200
-"""Fields of one object that are looked for."""
+MOST_FIELDS = (200, 20, 5)
+"""How many fields of an object are looked for, by how deep it is within others; none of one that is deeper."""
 
 
 def fill(parameters: Schema, finder: Finder) -> tuple[dict[str, Any], list[str]]:
@@ -24,7 +23,7 @@ def _object(schema: Schema, finder: Finder, root: Schema, depth: int) -> tuple[d
     required = [name for name in schema.get("required") or () if isinstance(name, str)]
     given = finder.given(properties)
     found: dict[str, Any] = {}
-    for name in [*required, *(name for name in properties if name not in required)][:MOST_FIELDS]:
+    for name in [*required, *(name for name in properties if name not in required)][: MOST_FIELDS[depth]]:
         demanded = name in required
         value = given.get(name, MISSING)
         if value is MISSING:
@@ -78,7 +77,7 @@ def _typed(name: str, schema: Schema, finder: Finder, root: Schema, depth: int, 
     if kind == "array":
         return _list(name, schema, finder, root, depth)
     if kind == "object":
-        if depth >= DEEPEST:
+        if depth + 1 >= len(MOST_FIELDS):
             return MISSING
         found, missing = _object(schema, finder, root, depth + 1)
         return MISSING if missing or not found else found
@@ -88,7 +87,7 @@ def _typed(name: str, schema: Schema, finder: Finder, root: Schema, depth: int, 
 def _list(name: str, schema: Schema, finder: Finder, root: Schema, depth: int) -> Any:
     items = resolved(schema.get("items", {}), root)
     if type_of(items) == "object":
-        found, missing = _object(items, finder, root, depth + 1) if depth < DEEPEST else ({}, [name])
+        found, missing = _object(items, finder, root, depth + 1) if depth + 1 < len(MOST_FIELDS) else ({}, [name])
         return MISSING if missing or not found else [found]
     if type_of(items) in ("string", None):
         return finder.strings(name, items) or MISSING
