@@ -23,6 +23,8 @@ PURPOSE = "run token"
 ALGORITHM = "HS256"
 TYPE = "run+jwt"
 
+_HEADER = jwt.encode({}, bytes(32), algorithm=ALGORITHM, headers={"typ": TYPE}).partition(".")[0] + "."
+
 
 class Verifier(Protocol):
     """Turns a bearer token into a principal."""
@@ -89,11 +91,8 @@ class EitherToken:
 
 
 def is_run_token(token: str) -> bool:
-    """Whether a token says that it is a run's; only its verification shows whether that is true."""
-    try:
-        return jwt.get_unverified_header(token).get("typ") == TYPE
-    except jwt.PyJWTError:
-        return False
+    """Whether a token has the header of those that we issue to runs; only its verification shows whether it is one."""
+    return token.startswith(_HEADER)
 
 
 def _principal(claims: Mapping[str, Any]) -> Principal:
