@@ -1,5 +1,6 @@
 """Answers as the journal keeps them: what was handed to an engine is handed to it again, errors included."""
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class Recorded:
 
 def result_text(result: Any) -> str:
     """A result as the journal's JSON."""
-    return orjson.dumps({RESULT: result}, default=str).decode()
+    return _text({RESULT: result})
 
 
 def error_text(error: AuralinkError) -> str:
@@ -45,7 +46,15 @@ def error_text(error: AuralinkError) -> str:
         name: value for name, value in vars(error).items() if isinstance(value, str | int | float | bool | dict | list | None)
     }
     kept = {**carried, **{name: getattr(error, name) for name in UNNAMED}}
-    return orjson.dumps({ERROR: kept}, default=str).decode()
+    return _text({ERROR: kept})
+
+
+def _text(answer: Mapping[str, Any]) -> str:
+    """JSON text; what orjson has no form for the standard library has."""
+    try:
+        return orjson.dumps(answer, default=str).decode()
+    except TypeError:
+        return json.dumps(answer, default=str)
 
 
 def error_of(kept: Mapping[str, Any]) -> AuralinkError:

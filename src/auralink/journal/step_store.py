@@ -15,6 +15,10 @@ SELECT verdict, seq, response, overrides FROM auralink.journal_begin(
 """
 RENEW = "SELECT auralink.journal_renew(%s, %s, %s, %s, %s) AS renewed"
 SUSPEND = "SELECT auralink.suspend_run(%s, %s, %s, %s, %s, %s) AS suspended"
+WITHDRAW = """
+UPDATE auralink.run_journal SET sent = false, gateway_lease = clock_timestamp()
+WHERE run_id = %s AND seq = %s AND owner = %s AND status = 'started'
+"""
 FAIL = "SELECT auralink.finish_run(%s, %s, 'failed', NULL, %s::json) AS finished"
 
 
@@ -37,6 +41,11 @@ async def suspend(
     """Lets the run wait at a step; False if the attempt is over. In a transaction of the tenant."""
     row = await (await connection.execute(SUSPEND, [run, attempt, seq, owner, reason, until])).fetchone()
     return bool(row and row["suspended"])
+
+
+async def withdraw(connection: Connection, run: UUID, seq: int, owner: UUID) -> None:
+    """Takes back that a call was made. In a transaction of the tenant."""
+    await connection.execute(WITHDRAW, [run, seq, owner])
 
 
 async def fail(connection: Connection, run: UUID, attempt: int, error: str) -> None:

@@ -15,10 +15,10 @@ from decimal import Decimal
 from typing import Any, ClassVar, NoReturn, TypeVar
 from uuid import UUID
 
-import orjson
 import structlog
 from psycopg import Error as DatabaseError
 
+from auralink.audit.group_commit import AuditUnavailable
 from auralink.auth.principal import Principal
 from auralink.core import telemetry
 from auralink.core.db import Connection, Database, DatabaseUnavailable
@@ -26,8 +26,8 @@ from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
 from auralink.core.ids import uuid7
 from auralink.journal import step_store as store
-from auralink.journal.errors import ReplayDivergence, StaleAttempt, Suspended
-from auralink.journal.keys import Kind, key_of, label_of
+from auralink.journal.errors import OutcomeUnknown, ReplayDivergence, StaleAttempt, Suspended
+from auralink.journal.keys import Kind, canonical, key_of, label_of
 from auralink.journal.recorded import Recorded, error_text, result_text
 
 log = structlog.get_logger(__name__)
@@ -40,6 +40,9 @@ HOLD_SECONDS = 15.0
 TURN_SECONDS = 0.25
 """How long an answer waits for one that came before it the last time."""
 FIRST_LOOK, LOOK_EVERY = 0.005, 0.1
+WITHDRAWALS = 100
+NO_ANSWERS = (StaleAttempt, ReplayDivergence, OutcomeUnknown, DatabaseUnavailable, AuditUnavailable)
+"""Errors that are no answers: they are not written down, and an engine is told so (its attempt is over, not its run)."""
 Commit = Callable[["StepRecord"], Awaitable[None]]
 Within = Callable[[Connection], Awaitable[None]]
 
@@ -130,6 +133,10 @@ class Step:
         """
         await self.journal.suspend(self, reason, until, within)
 
+    async def withdraw(self) -> None:
+        """Says that the call was not made after all, because something of ours is missing: any attempt may make it."""
+        await self.journal.withdraw(self)
+
     async def unknown(self) -> NoReturn:
         """Lets the run wait for a person: the call may have happened and must not be made twice. Raises as `suspend`."""
         await self.journal.suspend(self, "outcome_unknown", None, None)
@@ -193,7 +200,7 @@ class Journal:
             "kind": kind,
             "label": label,
             "key": key_of(kind, request),
-            "request": orjson.dumps(request, default=str).decode(),
+            "request": canonical(request).decode(),
             "retry": client_retry,
             "owner": owner,
             "lease": self._lease,
@@ -243,6 +250,9 @@ class Journal:
             return answer
         try:
             answer = await call()
+        except NO_ANSWERS:
+            await step.withdraw()
+            raise
         except AuralinkError as error:
             await commit(step.failed(error))
             raise
@@ -266,6 +276,18 @@ class Journal:
             await store.suspend(connection, step.run, step.attempt, step.seq, step.owner, reason=reason, until=until)
         self.closed(step)
         raise _suspended(step.principal)
+
+    async def withdraw(self, step: Step) -> None:
+        """See `Step.withdraw`. A database that stays away for long leaves the call to its lease."""
+        self.closed(step)
+        for _ in range(WITHDRAWALS):
+            try:
+                async with self._db.tenant(step.principal) as connection:
+                    await store.withdraw(connection, step.run, step.seq, step.owner)
+            except (DatabaseUnavailable, DatabaseError):
+                await asyncio.sleep(LOOK_EVERY)
+            else:
+                return
 
     async def _settled(self, values: dict[str, Any]) -> Mapping[str, Any]:
         """The verdict, once it is not to wait for another process or for the turn of another answer."""
