@@ -197,6 +197,17 @@ BEGIN
 END $$;
 
 
+-- Another limit ends the waits for a budget; a run whose budget is still too small waits again.
+CREATE FUNCTION auralink.budget_has_changed() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    PERFORM auralink.requeue_run(r.id) FROM auralink.runs r
+    WHERE r.user_id = coalesce(NEW.user_id, OLD.user_id) AND r.status = 'waiting' AND r.reason = 'budget';
+    RETURN NULL;
+END $$;
+CREATE TRIGGER budget_has_changed AFTER INSERT OR UPDATE OR DELETE ON auralink.usage_limits
+    FOR EACH ROW EXECUTE FUNCTION auralink.budget_has_changed();
+
 -- Takes the next run for a worker: attempt and lease in one statement. Whose turn it is: who has the fewest running, then who has
 -- waited longest; of that user's runs the one of the highest priority, then the oldest. One claim at a time keeps the limits exact.
 CREATE FUNCTION auralink.claim_run(claimer uuid, engines text[], lease double precision, per_user integer)
