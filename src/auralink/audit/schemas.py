@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from auralink.core.ids import uuid7
+from auralink.core.money import Usd
 
 
 class Record(Protocol):
@@ -107,7 +108,7 @@ class UsageRow(BaseModel):
     errors: int
     p50_ms: float
     p95_ms: float
-    cost_usd: Decimal
+    cost_usd: Usd
 
 
 class UsageStats(BaseModel):
@@ -118,7 +119,7 @@ class UsageStats(BaseModel):
     errors: int
     p50_ms: float | None
     p95_ms: float | None
-    cost_usd: Decimal
+    cost_usd: Usd
     items: list[UsageRow]
 
 

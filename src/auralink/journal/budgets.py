@@ -12,6 +12,7 @@ from uuid import UUID
 
 from auralink.core.db import Database, Tenant
 from auralink.core.errors import AuralinkError
+from auralink.core.money import usd_text
 from auralink.journal import usage_store as store
 
 
@@ -50,20 +51,15 @@ def _exceeded(limit: dict[str, Any], tokens: int, cost_usd: Decimal) -> BudgetEx
     if limit["max_tokens"] is not None:
         parts.append(f"{limit['tokens_left']} of {limit['max_tokens']} tokens")
     if limit["max_cost_usd"] is not None:
-        parts.append(f"{_money(limit['cost_left_usd'])} of {_money(limit['max_cost_usd'])} USD")
+        parts.append(f"{usd_text(Decimal(limit['cost_left_usd']))} of {usd_text(Decimal(limit['max_cost_usd']))} USD")
     resets = limit["resets_at"]
     headers = {}
     if resets is not None:
         wait = (datetime.fromisoformat(resets) - datetime.now(UTC)).total_seconds()
         headers["Retry-After"] = str(max(1, round(wait)))
     return BudgetExceeded(
-        f"{whose}{span} has {' and '.join(parts)} left, and this call may use up to {tokens} tokens and {_money(cost_usd)} USD; "
+        f"{whose}{span} has {' and '.join(parts)} left, and this call may use up to {tokens} tokens and {usd_text(cost_usd)} USD; "
         f"ask for less (max_tokens), {f'wait until {resets}, ' if resets else ''}or have the limit raised (PUT /api/v1/limits)",
         headers=headers,
         extra={name: limit[name] for name in ("scope", "period", "tokens_left", "cost_left_usd", "resets_at")},
     )
-
-
-def _money(amount: str | Decimal) -> str:
-    """A decimal without the zeros at its end."""
-    return f"{Decimal(amount).normalize():f}"

@@ -13,6 +13,7 @@ from auralink.auth.dependencies import Authenticated
 from auralink.auth.principal import Principal
 from auralink.core.db import Connection, Database, Tenant
 from auralink.core.errors import Forbidden
+from auralink.core.money import Usd
 from auralink.journal import usage_store as store
 
 router = APIRouter(prefix="/api/v1", tags=["limits"])
@@ -55,9 +56,9 @@ class Usage(BaseModel):
     """What was used, and what calls under way have reserved, since `starts_at` of the day or month."""
 
     tokens: int = 0
-    cost_usd: Decimal = Decimal(0)
+    cost_usd: Usd = Decimal(0)
     reserved_tokens: int = 0
-    reserved_usd: Decimal = Decimal(0)
+    reserved_usd: Usd = Decimal(0)
 
 
 class LimitsView(BaseModel):
@@ -65,8 +66,8 @@ class LimitsView(BaseModel):
 
     tokens_per_day: int | None = None
     tokens_per_month: int | None = None
-    cost_usd_per_day: Decimal | None = None
-    cost_usd_per_month: Decimal | None = None
+    cost_usd_per_day: Usd | None = None
+    cost_usd_per_month: Usd | None = None
     model_calls_per_minute: int | None = None
     tool_calls_per_minute: int | None = None
     used_today: Usage = Usage()

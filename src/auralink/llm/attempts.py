@@ -18,7 +18,7 @@ from auralink.core.breaker import Breaker, BreakerSettings
 from auralink.core.http_client import Response
 from auralink.core.redaction import Redactor
 from auralink.core.secret import Secret
-from auralink.llm.errors import ProviderCircuitOpen, ProviderError
+from auralink.llm.errors import ProviderCircuitOpen, ProviderError, UnsupportedField
 from auralink.llm.local import LocalModels
 from auralink.llm.providers.chunks import chunks_of
 from auralink.llm.providers.failures import json_of
@@ -43,6 +43,7 @@ PASSING = frozenset({"rate_limited", "overloaded", "server_error", "unreachable"
 UNWELL = frozenset({"overloaded", "server_error", "unreachable", "timeout", "broken_off"})
 """Failures that say that the provider is unwell."""
 REMEMBERED = 10_000
+LONGEST_MESSAGE, LAST_WORDS = 1200, 100
 KEY_TABLE, KEY_FIELD = "user_llm_keys", "encrypted_key"
 
 
@@ -93,6 +94,8 @@ class Attempts:
 
     async def embed(self, principal: Principal, request: ModelRequest, choice: Choice, call: ModelCall) -> Body:
         """Embeddings, by the hosts of the OpenAI format. Raises as `complete`."""
+        if choice.is_local:
+            raise UnsupportedField("input", choice.model.model_id, "it is a program and makes no embeddings")
         target = await self._target(principal, choice)
         provider = format_of(choice)
         async with self._guarded(choice, target):
@@ -106,7 +109,7 @@ class Attempts:
 
     async def check_key(self, provider_id: str, base_url: str, key: Secret, *, trusted: bool) -> None:
         """Asks a provider whether it knows a key, by listing its models. Raises `ProviderError`."""
-        target = Target(provider_id, "models", base_url, key)
+        target = Target(provider_id, "its list of models", base_url, key)
         provider = REGISTRY[VENDORS[provider_id].wire_format]
         with _redacted(key):
             response = await self._transport.send(provider.models_request(target), target, trusted=trusted, method="GET")
@@ -145,7 +148,7 @@ class Attempts:
     async def _refusal(self, provider: Provider, response: Response, target: Target) -> ProviderError:
         failure = provider.failure(response.status, response.headers, await self._transport.read(response, target))
         return ProviderError(
-            f"{target.provider} refused the call of {target.model} (HTTP {response.status}): {failure.message}",
+            f"{target.provider}, asked for {target.model}, refused (HTTP {response.status}): {failure.message}",
             provider=target.provider,
             model=target.model,
             kind=failure.kind,
@@ -220,7 +223,17 @@ def _redacted(key: Secret | None) -> Iterator[None]:
     except ProviderError as error:
         if key is not None:
             Redactor([key]).clean(error)
+        error.message = _shortened(error.message)
+        error.args = (error.message,)
         raise
+
+
+def _shortened(message: str) -> str:
+    """A message of bounded length. It is cut after the key was masked, for half a key is one that nothing would find; its end names
+    the request by the provider's id."""
+    if len(message) <= LONGEST_MESSAGE:
+        return message
+    return f"{message[: LONGEST_MESSAGE - LAST_WORDS]} … {message[-LAST_WORDS:]}"
 
 
 def _left_alone(target: Target, breaker: Breaker, wait: float) -> ProviderCircuitOpen:

@@ -1,7 +1,7 @@
 """The record of one model call, and the wire shapes of the REST routes."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
@@ -10,6 +10,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from auralink.core.ids import uuid7
+from auralink.core.money import Usd
+from auralink.llm.errors import ProviderError
 from auralink.llm.providers.protocol import Usage
 
 TaskType = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_.-]+$")]
@@ -45,6 +47,15 @@ class ModelCall:
     error_class: str | None = None
     error: str | None = None
     trace_id: str | None = None
+    earlier: "list[ModelCall]" = field(default_factory=list)
+    """The models that were tried before this one and failed: each is a row of its own, which selection learns from."""
+
+    def failed_over(self, error: ProviderError) -> None:
+        """The model that the call is at has failed, and the next takes over."""
+        failed = replace(self, id=uuid7(), usage=Usage(), earlier=[], outcome=error.code)
+        failed.error_class, failed.error = error.kind, error.message[:2000]
+        failed.latency_ms = (time.perf_counter() - self.started) * 1000
+        self.earlier.append(failed)
 
     @property
     def subject(self) -> str:
@@ -65,7 +76,7 @@ class ModelCall:
         }
 
 
-STORED = tuple(name for name in ModelCall.__slots__ if name not in ("user_id", "usage", "started"))
+STORED = tuple(name for name in ModelCall.__slots__ if name not in ("user_id", "usage", "started", "earlier"))
 
 
 class _Body(BaseModel):
@@ -118,9 +129,9 @@ class ModelView(BaseModel):
     capabilities: list[str]
     context_window: int | None
     max_output: int | None
-    input_usd: Decimal | None
-    output_usd: Decimal | None
-    cached_input_usd: Decimal | None
+    input_usd: Usd | None
+    output_usd: Usd | None
+    cached_input_usd: Usd | None
     deprecated: bool
     available: bool
 
@@ -139,7 +150,7 @@ class PreferenceBody(_Body):
     priority: int = Field(default=0, ge=-1000, le=1000)
     task_type: TaskType | None = None
     usage_limit_tokens: int | None = Field(default=None, gt=0)
-    cost_limit_usd: Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=9)] | None = None
+    cost_limit_usd: Annotated[Usd, Field(gt=0, max_digits=18, decimal_places=9)] | None = None
 
 
 class DefaultBody(_Body):
@@ -195,8 +206,8 @@ class ModelFigures(BaseModel):
     first_token_p50_ms: float | None
     prompt_tokens: int
     completion_tokens: int
-    cost_usd: Decimal
-    cost_per_call_usd: Decimal | None
+    cost_usd: Usd
+    cost_per_call_usd: Usd | None
     quality: float | None
     rated: int
 
@@ -215,7 +226,7 @@ class CostRow(BaseModel):
     model_id: str | None
     calls: int
     tokens: int
-    cost_usd: Decimal
+    cost_usd: Usd
     unpriced_calls: int
 
 
@@ -225,7 +236,7 @@ class Costs(BaseModel):
     days: int
     calls: int
     tokens: int
-    cost_usd: Decimal
+    cost_usd: Usd
     unpriced_calls: int
     items: list[CostRow]
 

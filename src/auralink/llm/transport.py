@@ -84,5 +84,5 @@ def errors_of(target: Target) -> Iterator[None]:
 
 def _failed(target: Target, kind: str, what: str) -> ProviderError:
     return ProviderError(
-        f"{target.provider} {what} (model {target.model})", provider=target.provider, model=target.model, kind=kind
+        f"{target.provider}, asked for {target.model}, {what}", provider=target.provider, model=target.model, kind=kind
     )
