@@ -15,6 +15,9 @@ from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings, load_settings
 from auralink.first_job import service_url
+from auralink.llm.accounts import load_accounts
+from auralink.llm.catalogue.config import load_catalogue_config
+from auralink.llm.scripted import Script
 from auralink.mcp.config import load_mcp_config
 from auralink.serving import running_pids
 from auralink.vault.crypto import KeyRing
@@ -39,6 +42,7 @@ async def examine() -> list[Finding]:
         _python(),
         Finding("settings", ok=True, state="read"),
         _config(settings),
+        _models(settings),
         await _database(settings),
         _secrets(settings),
     ]
@@ -54,9 +58,29 @@ def _python() -> Finding:
 def _config(settings: Settings) -> Finding:
     try:
         config = load_mcp_config(settings.auralink_config)
+        models = load_catalogue_config(settings.auralink_config).llm_models
     except StartupError as error:
         return Finding("configuration", ok=False, state=error.message)
-    return Finding("configuration", ok=True, state=f"{len(config.mcp_servers)} MCP servers: {', '.join(config.mcp_servers)}")
+    added = f"; {len(models)} models added or corrected" if models else ""
+    return Finding(
+        "configuration", ok=True, state=f"{len(config.mcp_servers)} MCP servers: {', '.join(config.mcp_servers)}{added}"
+    )
+
+
+def _models(settings: Settings) -> Finding:
+    """The operator's accounts at providers of models, and the script of the scripted one."""
+    try:
+        accounts = load_accounts()
+        if settings.auralink_scripted_model is not None:
+            Script.load(settings.auralink_scripted_model)
+    except StartupError as error:
+        return Finding("models", ok=False, state=error.message)
+    state = (
+        f"keys for {', '.join(accounts)}"
+        if accounts
+        else "no key of the operator's: users bring theirs, else the offline model answers"
+    )
+    return Finding("models", ok=True, state=state)
 
 
 async def _database(settings: Settings) -> Finding:

@@ -35,6 +35,7 @@ async def solve_problem(body: SolveBody, request: Request, principal: Authentica
     llm: ModelGateway = request.app.state.llm.gateway
 
     async def answer() -> dict[str, Any]:
+        await mcp.resolver.resolve(principal, body.connection_id)  # before a model is paid for
         tool = _tool(mcp, principal, body.connection_id)
         return dict(await solve(_model(llm, principal, body.model), tool, body.problem, body.max_thoughts))
 
