@@ -70,4 +70,6 @@ async def _check(place: Place, root: Path) -> str:
         await process.greeted()
     finally:
         await process.close()
-    return f"ok   {name}: {place.manifest.title} {process.framework_version}, warm after {time.perf_counter() - begun:.1f} s"
+    network = "its runs reach the gateways only" if process.isolated else "its runs share this machine's network"
+    warm = f"warm after {time.perf_counter() - begun:.1f} s"
+    return f"ok   {name}: {place.manifest.title} {process.framework_version}, {warm}; {network}"

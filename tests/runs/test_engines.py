@@ -1,12 +1,13 @@
 """The engine host over real processes: a tiny engine, forked once per run, does well and misbehaves."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -270,6 +271,40 @@ async def test_opening_warms_what_is_installed(tmp_path: Path) -> None:
         await engines.close()
 
 
+async def test_a_run_reaches_the_two_gateways_and_nothing_else(engines: Engines) -> None:
+    async with answering() as mcp, answering() as llm, answering() as other:
+        start = a_start("reach", urls=[f"{mcp}/mcp", f"{llm}/v1", f"{other}/x", "http://192.0.2.1/"])
+        outcome = await engines.execute(replace(start, mcp_url=f"{mcp}/mcp", llm_url=f"{llm}/v1"), Heard())
+    assert isinstance(outcome, Result)
+    if not await isolated(engines):
+        pytest.skip("this machine gives us no network namespaces; docs/explanation/engines.md says what that means")
+    assert outcome.output == {f"{mcp}/mcp": 200, f"{llm}/v1": 200, f"{other}/x": "URLError", "http://192.0.2.1/": "URLError"}
+
+
+async def test_a_gateway_with_a_name_is_found_where_there_is_no_name_service(engines: Engines) -> None:
+    async with answering() as url:
+        named = url.replace("127.0.0.1", "localhost")
+        start = a_start("reach", urls=[f"{named}/v1"])
+        outcome = await engines.execute(replace(start, mcp_url=f"{named}/mcp", llm_url=f"{named}/v1"), Heard())
+    assert outcome == Result({f"{named}/v1": 200})
+
+
+async def test_a_gateway_that_is_not_there_refuses_inside_of_the_run_as_well(engines: Engines) -> None:
+    outcome = await engines.execute(a_start("reach", urls=["http://127.0.0.1:1/mcp"]), Heard())
+    assert isinstance(outcome, Result)
+    assert outcome.output["http://127.0.0.1:1/mcp"] in ("URLError", "RemoteDisconnected", "ConnectionResetError")
+
+
+async def test_an_engine_whose_relay_dies_comes_back(engines: Engines) -> None:
+    if not await isolated(engines):
+        pytest.skip("this machine gives us no network namespaces")
+    parent = psutil.Process((await described(engines))["seen"]["parent"])
+    (relay,) = parent.children()
+    relay.kill()
+    await until(lambda: not alive(parent.pid))
+    assert await engines.execute(a_start("count", to=1), Heard()) == Result(1)
+
+
 async def test_a_framework_that_cannot_be_forked_runs_in_a_pool_of_warmed_processes(engines: Engines) -> None:
     outcomes = await asyncio.gather(*(engines.execute(a_start("describe", engine="tiny_pool"), Heard()) for _ in range(5)))
     seen = [outcome.output for outcome in outcomes if isinstance(outcome, Result)]
@@ -288,7 +323,7 @@ async def test_a_pool_refuses_nothing_that_a_fork_takes(engines: Engines) -> Non
     heard, task = begun(engines, a_start("wait", engine="tiny_pool"))
     pid = (await heard.first())["data"]["pid"]
     task.cancel()
-    with suppress(asyncio.CancelledError):
+    with contextlib.suppress(asyncio.CancelledError):
         await task
     assert not alive(pid)
 
@@ -336,6 +371,27 @@ def test_a_manifest_that_says_too_much_is_refused_by_name(tmp_path: Path) -> Non
     make_engine(tmp_path, module="json", more="colour = 'blue'")
     with pytest.raises(BadManifest, match=r"broken/engine\.toml: colour"):
         list(find_places(tmp_path))
+
+
+@contextlib.asynccontextmanager
+async def answering() -> AsyncIterator[str]:
+    """An HTTP server that answers everything with 200."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def isolated(engines: Engines) -> bool:
+    """Whether runs have a network of their own here: then their namespace is another than ours."""
+    seen = (await described(engines))["seen"]
+    return bool(seen["network"] != str(Path("/proc/self/ns/net").readlink()))
 
 
 def make_engine(root: Path, *, module: str, more: str = "") -> None:

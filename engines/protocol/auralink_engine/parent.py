@@ -27,6 +27,7 @@ from auralink_engine.confine import count_threads, die_with_parent, home_environ
 from auralink_engine.job import Job
 from auralink_engine.lines import LineReader, LineTooLong, Tail, Writer, encode
 from auralink_engine.manifest import Manifest
+from auralink_engine.network import Relay, isolate, possible
 
 FULL = 16 * 1024 * 1024
 HANDLED = {signal.SIGTERM, signal.SIGCHLD}
@@ -85,6 +86,7 @@ class Parent:
         self._stopping = False
         self._greeted = False
         self._bad_spares = 0
+        self._relay: Relay | None = None
 
     def serve(self) -> None:
         """Warms up, says hello, and works until the worker closes stdin or SIGTERM comes."""
@@ -97,6 +99,7 @@ class Parent:
         if self._manifest.mode == "pool":
             self._fill_pool()
         else:
+            self._start_relay()
             self._warm()
             self._greet()
         try:
@@ -106,6 +109,21 @@ class Parent:
             pass  # the worker is gone
         finally:
             self._end_all()
+
+    def _start_relay(self) -> None:
+        """Gives runs networks of their own, where that is possible; before anything is loaded, so that the relay stays small."""
+        if possible():
+            parent = os.getpid()
+            self._relay = Relay.start(lambda: self._become_relay(parent))
+
+    def _become_relay(self, parent: int) -> None:
+        die_with_parent(parent)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self._selector.close()
+        for fd in (*self._signal_ends, self._out.fd, 0):
+            os.close(fd)
 
     def _warm(self) -> None:
         self._module = load(self._manifest)
@@ -118,7 +136,7 @@ class Parent:
     def _greet(self) -> None:
         self._greeted = True
         versions = {"version": PROTOCOL, "framework_version": self._manifest.framework_version}
-        self._send({"op": "hello", "engine": self._manifest.name, **versions})
+        self._send({"op": "hello", "engine": self._manifest.name, "isolated": self._relay is not None, **versions})
 
     def _turn(self) -> None:
         self._out.flush()
@@ -182,11 +200,13 @@ class Parent:
         self._send({"op": "exited", "run": run, "status": None})
 
     def _fork(self, message: dict[str, Any]) -> Child:
-        module = self._module
+        module, relay = self._module, self._relay
         assert module is not None
 
         def live(home: Path, lines: int) -> NoReturn:
             job = Job.from_message(message)
+            if relay is not None:
+                isolate(job, relay.orders)
             prepare(job, home)
             perform(module, job, Outlet(lines))
 
@@ -346,9 +366,11 @@ class Parent:
             status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
             if child is not None:
                 self._bury(child, status)
+            elif self._relay is not None and pid == self._relay.pid:
+                sys.exit(f"{self._manifest.name}: the relay to the gateways died")
 
     def _dead(self) -> Iterator[int]:
-        while self._children:
+        while self._children or self._relay is not None:
             found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             if found is None:
                 return
@@ -367,6 +389,8 @@ class Parent:
             self._replace_spare(child)
             return
         del self._by_run[child.run]
+        if self._relay is not None:
+            self._relay.drop(child.run)
         if not child.finished:
             self._send({"op": "error", "run": child.run, **self._death_of(child, status)})
         self._send({"op": "exited", "run": child.run, "status": status})
@@ -395,6 +419,9 @@ class Parent:
             self._fill_pool()
 
     def _end_all(self) -> None:
+        if self._relay is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._relay.pid, signal.SIGKILL)
         for child in self._children.values():
             self._kill(child)
         for pid, child in self._children.items():

@@ -82,6 +82,7 @@ class EngineProcess:
         self.pid = process.pid
         self.dead = False
         self.framework_version = ""
+        self.isolated = False
         self._process = process
         self._homes = homes
         self._runs: dict[str, Run] = {}
@@ -212,7 +213,9 @@ class EngineProcess:
         if message["version"] != PROTOCOL:
             raise ValueError(f"the engine speaks version {message['version']} of the protocol; this worker speaks {PROTOCOL}")
         self.framework_version = message["framework_version"]
-        log.info("engine.ready", engine=self.name, pid=self.pid, framework_version=self.framework_version)
+        self.isolated = message["isolated"]
+        said = {"framework_version": self.framework_version, "isolated": self.isolated}
+        log.info("engine.ready", engine=self.name, pid=self.pid, **said)
         self._hello.set()
 
     def _check_backlog(self, run: Run) -> None:

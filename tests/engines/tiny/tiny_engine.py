@@ -47,6 +47,7 @@ async def describe(job: Job, emit: Emit) -> Any:
         "warmed_elsewhere": bool(warmed) and warmed[0] != os.getpid(),
         "warmed": bool(warmed),
         "descriptors": sorted(int(path.name) for path in Path("/proc/self/fd").iterdir()),
+        "network": str(Path("/proc/self/ns/net").readlink()),
         "parent": os.getppid(),
         "pid": os.getpid(),
         "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
