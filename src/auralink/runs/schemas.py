@@ -1,6 +1,7 @@
 """Wire shapes of runs, their events and their journal."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -14,6 +15,8 @@ RunKind = Literal["agent", "workflow", "team", "flow"]
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled"]
 Reason = Literal["approval", "input", "budget", "backoff", "child", "outcome_unknown", "lease_lost"]
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+FOR_A_PERSON = frozenset({"approval", "input", "outcome_unknown"})
+"""Reasons to wait that only a person ends."""
 
 
 class RunLimits(BaseModel):
@@ -34,6 +37,29 @@ class Parent:
 
     run_id: UUID
     seq: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be run: a definition's snapshot, as the engine gets it."""
+
+    kind: RunKind
+    definition_id: UUID | None
+    engine: str
+    definition: Mapping[str, Any]
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What for, and on whose behalf: everything of a run that is not its definition."""
+
+    input: Any
+    room_id: str | None = None
+    call_id: str | None = None
+    priority: int = 0
+    idempotency_key: str | None = None
+    parent: Parent | None = None
 
 
 class Run(BaseModel):

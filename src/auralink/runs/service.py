@@ -16,10 +16,12 @@ from auralink.journal.recorded import result_text
 from auralink.runs import store
 from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, run_not_found
 from auralink.runs.schemas import (
+    FOR_A_PERSON,
     Event,
     Fork,
     JournalEntry,
     JournalPage,
+    Order,
     Overrides,
     Parent,
     Run,
@@ -28,6 +30,7 @@ from auralink.runs.schemas import (
     RunLimits,
     RunPage,
     StepDecision,
+    Work,
 )
 
 LOOK_EVERY = 0.2
@@ -72,15 +75,27 @@ class Runs:
     ) -> RunDetail:
         """Accepts a run: it and its wake-up are committed when this returns. `definition` is the versioned snapshot that the
         engine gets. The same idempotency key gives the run that it gave before. A child inherits its parent's remaining time."""
-        values = _values(
-            principal, kind=kind, definition_id=definition_id, engine=engine, definition=definition, input=input, limits=limits
-        )
-        values |= {"room_id": room_id, "call_id": call_id, "priority": priority, "idempotency_key": idempotency_key}
+        order = Order(input, room_id, call_id, priority, idempotency_key, parent)
+        work = Work(kind, definition_id, engine, definition, limits or {})
         async with self._db.tenant(principal) as connection:
-            if parent is not None:
-                values |= await _inherited(connection, parent, values)
-            row = await self._insert(connection, values)
-        return RunDetail(**row)
+            return await self.accept_in(connection, principal, work, order)
+
+    async def accept_in(self, connection: Connection, principal: Tenant, work: Work, order: Order) -> RunDetail:
+        """As `accept`, in a transaction of the caller's: the run is there if that commits."""
+        values = _values(
+            principal,
+            kind=work.kind,
+            definition_id=work.definition_id,
+            engine=work.engine,
+            definition=work.definition,
+            input=order.input,
+            limits=work.limits,
+        )
+        values |= {"room_id": order.room_id, "call_id": order.call_id, "priority": order.priority}
+        values["idempotency_key"] = order.idempotency_key
+        if order.parent is not None:
+            values |= await _inherited(connection, order.parent, values)
+        return RunDetail(**await self._insert(connection, values))
 
     async def get(self, principal: Tenant, run_id: UUID) -> RunDetail:
         """One run. Raises RunNotFound."""
@@ -95,15 +110,18 @@ class Runs:
         cursor = encode_cursor((items[-1].accepted_at, items[-1].run_id)) if len(rows) > limit else None
         return RunPage(items=items, next_cursor=cursor)
 
-    async def wait(self, principal: Tenant, run_id: UUID, seconds: float) -> RunDetail:
-        """The run when it has ended, or after `seconds` as it is then. Raises RunNotFound."""
+    async def wait(self, principal: Tenant, run_id: UUID, seconds: float, *, or_for_a_person: bool = False) -> RunDetail:
+        """The run when it has ended, or after `seconds` as it is then; with `or_for_a_person` also once it waits for one.
+
+        Raises RunNotFound.
+        """
         until = asyncio.get_running_loop().time() + seconds
         with_change = self._watch(run_id)
         try:
             while True:
                 run = await self.get(principal, run_id)
                 left = until - asyncio.get_running_loop().time()
-                if run.finished or left <= 0:
+                if run.finished or left <= 0 or (or_for_a_person and run.reason in FOR_A_PERSON):
                     return run
                 await _changed(with_change, min(left, 1.0))
         finally:
