@@ -23,7 +23,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from bench import processes
+from bench import processes, strain
 
 CALLERS = (1, 10, 50, 200)
 TEXT = "x" * 100
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="half a minute instead of three")
     parser.add_argument("--callers", type=int, nargs="+", help=f"how many at once (default {' '.join(map(str, CALLERS))})")
     parser.add_argument("--no-wiki", action="store_true", help="leave the indexing out")
+    parser.add_argument("--strain", action="store_true", help="measure the strain on neighbours and nothing else")
     chosen = parser.parse_args()
     seconds = 0.6 if chosen.quick else 2.0
     callers = chosen.callers or ((1, 50) if chosen.quick else CALLERS)
@@ -94,6 +95,9 @@ def main() -> None:
         proxies = {
             kind: stack.enter_context(_upstream("proxy", f"http://127.0.0.1:{port}/mcp")) for kind, port in upstreams.items()
         }
+        if chosen.strain:
+            _print_strain(console, home, upstreams["bare"], quick=chosen.quick)
+            return
         cold, warm = _start_times(home, upstreams)
         service = stack.enter_context(_service(home, upstreams))
         idle = processes.memory_mib(service.process.pid)
@@ -102,8 +106,28 @@ def main() -> None:
             console.print(_measured(kind, _doors(kind, port, proxies[kind], service), callers, seconds))
         loaded = processes.memory_mib(service.process.pid)
         console.print(_facts(cold, warm, idle, loaded))
+        if not chosen.quick:
+            _print_strain(console, home / "strain", upstreams["bare"], quick=False)
         if not chosen.no_wiki:
             console.print(_wiki(service, home / "wiki" / "bench" / "code", QUICK_FILES if chosen.quick else FILES))
+
+
+def _print_strain(console: Console, home: Path, bare: int, *, quick: bool) -> None:
+    """Measures a service of its own, on which nothing else has left a trace."""
+    home.mkdir(mode=0o711, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        ports = {"bare": bare, **{kind: stack.enter_context(_upstream(kind)) for kind in ("hang", "flood")}}
+        ports["killed"] = processes.free_port()
+        doomed = stack.enter_context(
+            processes.running(processes.program("python", "-m", "bench.upstreams", "bare", str(ports["killed"])))
+        )
+        processes.await_port(ports["killed"], doomed)
+        service = stack.enter_context(_service(home, ports))
+        _connect(service, tuple(ports))
+        plans = {kind: dict(_doors(kind, ports[kind], None, service)[-1].plan) for kind in ports}
+        pid = service.process.pid
+        console.print(strain.abandoned(plans["bare"], pid, strain.QUICK_SESSIONS if quick else strain.SESSIONS))
+        console.print(strain.strained(plans["bare"], plans, doomed.kill, pid, seconds=3.0 if quick else 10.0))
 
 
 @contextlib.contextmanager
@@ -182,7 +206,7 @@ def _connect(service: Service, servers: tuple[str, ...]) -> None:
             client.post("/mcp/connect", json={"server_type": server}).raise_for_status()
 
 
-def _doors(kind: str, upstream: int, proxy: int, service: Service) -> list[Door]:
+def _doors(kind: str, upstream: int, proxy: int | None, service: Service) -> list[Door]:
     bearer = {"Authorization": f"Bearer {service.token}"}
     public = {**CALL, "params": {**CALL["params"], "name": f"{kind}__echo"}}  # type: ignore[dict-item]
     direct = _plan(upstream, "/mcp", {**MCP_HEADERS, "Mcp-Name": "echo"}, CALL)
@@ -193,9 +217,10 @@ def _doors(kind: str, upstream: int, proxy: int, service: Service) -> list[Door]
         {"Content-Type": "application/json", **bearer},
         {"arguments": {"text": TEXT}},
     )
+    bare = [] if proxy is None else [Door("bare proxy", {**direct, "port": proxy}, _listener(proxy))]
     return [
         Door("direct", direct),
-        Door("bare proxy", {**direct, "port": proxy}, _listener(proxy)),
+        *bare,
         Door("REST", through_rest, service.process.pid, service.postgres),
         Door("/mcp", through_mcp, service.process.pid, service.postgres),
     ]

@@ -1,7 +1,8 @@
 """A thin load client in a process of its own, so that its cost is in no figure: `python -m bench.load` reads a plan from stdin.
 
 Raw HTTP/1.1 on keep-alive connections, each with one request under way. The plan is JSON: `host`, `port`, `path`, `headers`,
-`body`, `callers`, `seconds`. The answer on stdout is JSON: `calls`, `warm_up_calls`, `errors`, `seconds`, `p50_ms`, `p99_ms`,
+`body`, `callers`, `seconds`, and `pause`, seconds between an answer and the next request.
+The answer on stdout is JSON: `calls`, `warm_up_calls`, `errors`, `seconds`, `p50_ms`, `p99_ms`,
 and `sample`, the beginning of a failed answer.
 """
 
@@ -20,8 +21,11 @@ WARM_UP = 0.1
 class Caller(asyncio.Protocol):
     """One connection that sends the same request again as soon as it is answered."""
 
-    def __init__(self, request: bytes, latencies: list[float], failures: list[bytes], until: float) -> None:
+    def __init__(
+        self, request: bytes, latencies: list[float], failures: list[bytes], *, until: float, pause: float = 0.0
+    ) -> None:
         self._request = request
+        self._pause = pause
         self._latencies = latencies
         self._failures = failures
         self._until = until
@@ -46,8 +50,8 @@ class Caller(asyncio.Protocol):
             self._latencies.append(now - self._sent)
         else:
             self._failures.append(buffer[:500])
-        if now < self._until:
-            self._send()
+        if now + self._pause < self._until:
+            asyncio.get_running_loop().call_later(self._pause, self._send) if self._pause else self._send()
         else:
             self._finish()
 
@@ -58,6 +62,8 @@ class Caller(asyncio.Protocol):
 
     def _send(self) -> None:
         assert self._transport is not None
+        if self._transport.is_closing():
+            return
         self._sent = time.perf_counter()
         self._transport.write(self._request)
 
@@ -102,7 +108,9 @@ async def _run(plan: dict[str, Any], request: bytes, latencies: list[float], fai
     loop = asyncio.get_running_loop()
     until = time.perf_counter() + seconds
     opened = [
-        await loop.create_connection(lambda: Caller(request, latencies, failures, until), plan["host"], plan["port"])
+        await loop.create_connection(
+            lambda: Caller(request, latencies, failures, until=until, pause=plan.get("pause", 0.0)), plan["host"], plan["port"]
+        )
         for _ in range(plan["callers"])
     ]
     await asyncio.wait_for(asyncio.gather(*(caller.done for _, caller in opened)), seconds + 60)

@@ -1,12 +1,14 @@
-"""What the bench calls, each a process of its own: `python -m bench.upstreams sdk|bare|proxy PORT [URL]`.
+"""What the bench calls, each a process of its own: `python -m bench.upstreams sdk|bare|hang|flood|proxy PORT [URL]`.
 
 `sdk` is a server of the official SDK (stateless, JSON answers); `bare` answers the same three requests by hand at as little CPU
-as Python allows; `proxy` is the baseline: Starlette and aiohttp, forwarding to URL, without authentication, policy or log.
+as Python allows; `hang` never answers a call, `flood` answers with progress that does not end.
+`proxy` is the baseline: Starlette and aiohttp, forwarding to URL, without authentication, policy or log.
 """
 
+import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -46,10 +48,32 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
         if not part.get("more_body"):
             break
     message = orjson.loads(body)
+    if message["method"] == "tools/call" and (misbehave := MISBEHAVIOUR.get(KIND)) is not None:
+        await misbehave(message, send)
+        return
     answer = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": _result(message)})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
+
+
+async def _hang(_message: dict[str, Any], _send: Send) -> None:
+    await asyncio.sleep(3600)
+
+
+async def _flood(message: dict[str, Any], send: Send) -> None:
+    """Progress of a kilobyte each, as fast as it is taken."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    token = (message["params"].get("_meta") or {}).get("progressToken", 0)
+    params = {"progressToken": token, "progress": 1, "message": "x" * 1000}
+    event = orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+    while True:
+        await send({"type": "http.response.body", "body": b"data: " + event + b"\n\n", "more_body": True})
+        await asyncio.sleep(0.0005)
+
+
+MISBEHAVIOUR = {"hang": _hang, "flood": _flood}
+KIND = sys.argv[1] if __name__ == "__main__" else "bare"
 
 
 def _result(message: dict[str, Any]) -> dict[str, Any]:
@@ -78,8 +102,11 @@ def proxy(url: str) -> Starlette:
 
 def main(kind: str, port: str, *rest: str) -> None:
     """Serves until it is ended."""
-    app: ASGIApp = {"sdk": sdk, "bare": lambda: bare, "proxy": lambda: proxy(*rest)}[kind]()
-    uvicorn.run(app, host="127.0.0.1", port=int(port), log_level="error", access_log=False, ws="none")
+    made: dict[str, Callable[[], ASGIApp]] = {"sdk": sdk, "proxy": lambda: proxy(*rest)}
+    app = made[kind]() if kind in made else bare
+    uvicorn.run(
+        app, host="127.0.0.1", port=int(port), timeout_graceful_shutdown=1, log_level="error", access_log=False, ws="none"
+    )
 
 
 if __name__ == "__main__":
