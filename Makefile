@@ -8,7 +8,7 @@ ENGINES := $(patsubst engines/%/engine.toml,%,$(wildcard engines/*/engine.toml))
 TESTED := langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run stop test check conformance format lock bench bench-wiki clean
+.PHONY: help setup engines run stop test check conformance format lock bench bench-wiki chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ check: $(VENV)/.develop ## Lint, types, import direction
 
 conformance: $(VENV)/.develop ## Run the official MCP suite against a server directly and through the gateway (needs npm)
 	@exec $(BIN)/python -m conformance
+
+chaos: $(VENV)/.develop ## Kill API, worker, engines and Postgres while runs flow, and count what came of it (SEED=… repeats)
+	@exec $(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 format: $(VENV)/.develop ## Format the code and mend what ruff can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
