@@ -63,7 +63,7 @@ def _install_lock(place: Place) -> None:
 
 def _installer(python: Path) -> list[str] | None:
     if importlib.util.find_spec("pip") is not None:
-        quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--quiet"]
+        quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--quiet", "--retries", "2"]
         return [sys.executable, "-m", "pip", "--python", str(python), "install", *quiet]
     uv = shutil.which("uv")
     return [uv, "pip", "install", "--quiet", "--python", str(python)] if uv is not None else None
