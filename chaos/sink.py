@@ -10,12 +10,14 @@ import json
 import os
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
 from tests.upstreams.raw import Exchange, RawServer, running
 
-EFFECT_SECONDS = 0.02
+SLOWEST = 0.6
+"""Seconds that a call takes at most, so that a run takes about as long as a lease, and attempts meet."""
 KEY = "auralink/idempotencyKey"
 TOOLS = [
     {"name": "read", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}},
@@ -40,7 +42,7 @@ class Sink:
         repeated = params["name"] == "keyed" and key in self._seen
         self._seen.add(key)
         self._write({"at": time.time(), "tool": params["name"], "key": key, "effect": not repeated, **params["arguments"]})
-        await asyncio.sleep(EFFECT_SECONDS)
+        await asyncio.sleep(SLOWEST * (zlib.crc32(key.encode()) % 100) / 100)
         text = f"{params['name']} {params['arguments']['line']} {params['arguments']['step']}"
         await exchange.result({"content": [{"type": "text", "text": text}]})
 

@@ -35,6 +35,7 @@ from chaos.processes import LEASE
 from tests.conftest import free_port
 
 API = "/api/v1"
+WORKERS = ("worker-1", "worker-2")
 WAITING = "SELECT run_id, seq FROM auralink.run_journal WHERE status = 'unknown'"
 RESTLESS = "SELECT count(*) AS n FROM auralink.runs WHERE finished_at IS NULL"
 
@@ -80,7 +81,7 @@ class World:
         if process is None or process.poll() is not None:
             if process is not None:
                 self.killed[f"{name} ended"] += 1
-            command = [sys.executable, "-m", "chaos.processes", name, str(self.folder)]
+            command = [sys.executable, "-m", "chaos.processes", name.partition("-")[0], str(self.folder)]
             self.running[name] = subprocess.Popen(
                 command, stdout=(self.folder / f"{name}.log").open("ab"), stderr=subprocess.STDOUT
             )
@@ -90,18 +91,20 @@ class World:
         with contextlib.suppress(Exception):  # it may be starting already
             if not _answers(self.superuser):
                 self.cluster = embedded.start(self.folder / "data")
-        for name in ("api", "worker"):
+        for name in ("api", *WORKERS):
             self.start(name)
 
     def engines(self) -> list[int]:
-        """The processes below the worker."""
-        with contextlib.suppress(psutil.Error):
-            return [child.pid for child in psutil.Process(self.running["worker"].pid).children(recursive=True)]
-        return []
+        """The processes below the workers."""
+        pids = []
+        for worker in WORKERS:
+            with contextlib.suppress(psutil.Error):
+                pids += [child.pid for child in psutil.Process(self.running[worker].pid).children(recursive=True)]
+        return pids
 
     def strike(self) -> None:
         """Kills one of them, or stops one for longer than its lease."""
-        victim = self.chance.choices(("api", "worker", "engine", "postgres", "pause"), (4, 4, 3, 1, 2))[0]
+        victim = self.chance.choices(("api", *WORKERS, "engine", "postgres", "pause"), (3, 1, 1, 2, 1, 4))[0]
         self.killed[victim] += 1
         if victim == "postgres":
             pid_file = self.folder / "data" / "postgres" / "postmaster.pid"
@@ -111,7 +114,7 @@ class World:
             if pids := self.engines():
                 _signal(self.chance.choice(pids), signal.SIGKILL)
         elif victim == "pause":
-            paused = self.running[self.chance.choice(("api", "worker"))].pid
+            paused = self.running[self.chance.choice(("api", *WORKERS))].pid
             _signal(paused, signal.SIGSTOP)
             asyncio.get_running_loop().call_later(LEASE * 1.5, _signal, paused, signal.SIGCONT)
         else:

@@ -35,6 +35,7 @@ from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.oauth import routes as oauth_routes
 from auralink.parts import Parts, build_parts, public_url
 from auralink.runs import routes as run_routes
+from auralink.runs.tools import RunTools
 from auralink.servers.database import routes as database_routes
 from auralink.servers.deepwiki import routes as deepwiki_routes
 from auralink.servers.memory import routes as memory_routes
@@ -105,7 +106,7 @@ def _add_endpoints(app: FastAPI, parts: Parts, settings: Settings, foundation: F
     """`/mcp` for all of a user's servers, `/mcp/<connection>` for one and `/v1` for models, as plain ASGI, before the routers,
     which are tried in turn and slowly."""
     mcp, llm, either = parts.mcp, parts.llm, EitherToken(parts.verifier, parts.run_tokens)
-    methods = Methods(mcp.gateway, mcp.federation, mcp.watches, parts.audit)
+    methods = Methods(mcp.gateway, mcp.federation, mcp.watches, parts.audit, _run_tools(parts))
     hearings = Hearings(mcp.federation, mcp.watches, mcp.announcer)
     key, hosts = foundation.ring.derive("mcp session"), allowed_hosts(settings)
     endpoint = McpEndpoint(either, methods, hearings, mcp.toolsets, key, allowed_hosts=hosts)
@@ -114,6 +115,11 @@ def _add_endpoints(app: FastAPI, parts: Parts, settings: Settings, foundation: F
     app.add_middleware(PlainDoors, doors=doors)
     openai = OpenAIEndpoint(either, llm.gateway, llm.listing)
     app.router.routes.insert(0, Route("/v1/{path:path}", openai, include_in_schema=False))
+
+
+def _run_tools(parts: Parts) -> RunTools:
+    """What runs can do besides what their user's servers offer; each domain of definitions adds how its runs are started."""
+    return RunTools(parts.runs, parts.journal, parts.approvals, parts.audit, {})
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str] | None:

@@ -15,6 +15,8 @@ from auralink.core.errors import AuralinkError
 from auralink.mcp.audited import audited
 from auralink.mcp.downstream import finding
 from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
+from auralink.mcp.downstream.own_tools import CONNECTION as OWN
+from auralink.mcp.downstream.own_tools import OwnTools
 from auralink.mcp.federation import URI_PREFIX, Federation, Listing, View
 from auralink.mcp.peer import LOG_LEVELS, Peer
 from auralink.mcp.service import Gateway
@@ -65,8 +67,12 @@ class Request:
 class Methods:
     """Carries requests out against the federation."""
 
-    def __init__(self, gateway: Gateway, federation: Federation, watches: Watches, audit: GroupCommit) -> None:
+    def __init__(
+        self, gateway: Gateway, federation: Federation, watches: Watches, audit: GroupCommit, own: OwnTools | None = None
+    ) -> None:
+        """`own` are tools for runs."""
         self._gateway = gateway
+        self._own = own
         self._audit = audit
         self._federation = federation
         self._watches = watches
@@ -121,8 +127,17 @@ class Methods:
         shows_none = kind == "tools" and view.finding and not view.tools
         listing = Listing([]) if shows_none else await self._federation.listing(request.principal, kind, view)
         own = [dict(finding.DEFINITION)] if kind == "tools" and view.finding else []
+        if kind == "tools":
+            own += self._for_runs(request)
         result: Result = {kind: [*own, *(entry.item for entry in listing.entries)]}
         return {**result, "_meta": {DEGRADED_META: _degraded(listing)}} if listing.degraded else result
+
+    def _for_runs(self, request: Request) -> list[Result]:
+        """The gateway's own tools, where a run looks at all that its user has."""
+        if self._own is None or request.principal.run is None or request.view.connection:
+            return []
+        named = [{**tool, "name": f"{OWN}__{tool['name']}"} for tool in self._own.definitions()]
+        return [tool for tool in named if request.view.shows(tool["name"])]
 
     async def _call_tool(self, request: Request) -> Result:
         arguments = request.params.get("arguments") or {}
@@ -136,7 +151,9 @@ class Methods:
         extras = {name: value for name, value in request.params.items() if name not in ("name", "arguments")}
         try:
             connection, tool = request.view.route_tool(request.text("name"))
-            if request.headers is not None:
+            if self._own is not None and request.principal.run is not None and connection == OWN:
+                return await self._own.call(request.principal, tool, arguments)
+            if request.headers is not None and request.principal.run is None:  # a run's answers depend on no server that is asked
                 await self._check_repeated(request.principal, connection, tool, arguments, request.headers)
             answer = await self._gateway.call_tool(
                 request.principal, connection, tool, arguments, source=SOURCE, peer=request.peer, extras=extras
