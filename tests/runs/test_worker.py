@@ -12,7 +12,7 @@ from auralink.core.errors import InvalidRequest
 from auralink.runs import metrics, store
 from auralink.runs.engines import Failure, OnEvent, Result, Start
 from auralink.runs.errors import RunFinished
-from auralink.runs.schemas import Parent
+from auralink.runs.schemas import Fork, Parent
 from auralink.vault.crypto import KeyRing
 from tests.conftest import MakePrincipal, TestDatabase, eventually
 from tests.runs.support import ENGINE, accept, rows, runs_of, working
@@ -304,3 +304,16 @@ async def claimed(database: Database, *, per_user: int = 8) -> UUID | None:
     async with database.system() as connection:
         row = await store.claim(connection, uuid4(), [ENGINE], lease=600, per_user=per_user)
     return row["id"] if row else None
+
+
+async def test_a_run_made_of_another_sees_its_clock_and_its_chance(
+    database: Database, principal: Principal, ring: KeyRing
+) -> None:
+    async with runs_of(database) as runs, working(database.dsn, echo, ring) as engine:
+        first = await accept(runs, principal)
+        await runs.wait(principal, first.run_id, 10)
+        second = await runs.replay(principal, first.run_id)
+        await runs.wait(principal, second.run_id, 10)
+        third = await runs.fork(principal, second.run_id, Fork(at=0))
+        await runs.wait(principal, third.run_id, 10)
+    assert {(start.origin, start.accepted_at) for start in engine.starts} == {(first.run_id, first.accepted_at)}

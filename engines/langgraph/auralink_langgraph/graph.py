@@ -42,7 +42,7 @@ def first_state(definition: Mapping[str, Any], job: Job) -> State:
     state |= {name: schema["default"] for name, schema in properties.items() if "default" in schema}
     state |= {name: variable["default"] for name, variable in definition["state"].items()}
     state |= {name: value for name, value in job.input.items() if name in state}
-    return state | {"now": job.accepted_at.isoformat(), "run_id": job.run}
+    return state | {"now": job.accepted_at.isoformat(), "run_id": job.origin or job.run}
 
 
 def variables_of(definition: Mapping[str, Any]) -> list[str]:

@@ -92,7 +92,7 @@ def prepare(job: Job, home: Path) -> None:
     """Makes this process the run's own: home, limits, chance."""
     os.environ.update(home_environment(home))
     os.chdir(home)
-    seed_chance(job.run)
+    seed_chance(job.origin or job.run)
     limit_resources(job)
 
 

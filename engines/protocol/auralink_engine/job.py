@@ -34,6 +34,8 @@ class Job:
     accepted_at: datetime
     deadline: float
     memory_mb: int
+    origin: str = ""
+    """The first run of its line: of a resumed, forked or replayed run the one it comes from, so that all ask the same questions."""
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> "Job":
@@ -49,4 +51,5 @@ class Job:
             accepted_at=datetime.fromisoformat(message["accepted_at"]),
             deadline=float(message["deadline"]),
             memory_mb=int(message["memory_mb"]),
+            origin=message.get("origin") or message["run"],
         )

@@ -30,7 +30,8 @@ __all__ = ["EngineNotInstalled", "EngineUnavailable", "Engines", "Failure", "Man
 
 @dataclass(frozen=True)
 class Start:
-    """One attempt of a run. `deadline` is in seconds since the epoch; `accepted_at` is the clock that the definition sees."""
+    """One attempt of a run. `deadline` is in seconds since the epoch; `accepted_at` is the clock that the definition sees, and
+    `origin` the run that its chance comes from (of a resumed, forked or replayed run the first of its line)."""
 
     run_id: UUID
     attempt: int
@@ -43,6 +44,7 @@ class Start:
     accepted_at: datetime
     deadline: float
     memory_mb: int
+    origin: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def _message_of(start: Start) -> dict[str, Any]:
         "accepted_at": start.accepted_at.isoformat(),
         "deadline": start.deadline,
         "memory_mb": start.memory_mb,
+        "origin": str(start.origin or start.run_id),
     }
 
 

@@ -228,6 +228,7 @@ class Worker:
             accepted_at=run["clock"],
             deadline=time.time() + left,
             memory_mb=run["memory_mb"],
+            origin=run["origin_id"],
         )
 
     async def _end(self, attempt: Attempt, outcome: Result | Failure) -> None:
