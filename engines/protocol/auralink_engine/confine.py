@@ -83,6 +83,14 @@ def seed_chance(run: str) -> None:
         numpy.random.seed(seed)
 
 
+def settled_threads(patience: float = 2.0) -> int:
+    """How many native threads stay: one that has been joined is still there for a moment."""
+    until = time.monotonic() + patience
+    while (count := count_threads()) > 1 and time.monotonic() < until:
+        time.sleep(0.01)
+    return count
+
+
 def count_threads() -> int:
     """How many native threads this process has; 1 where the kernel does not tell."""
     try:

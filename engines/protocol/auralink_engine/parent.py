@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 
 from auralink_engine import PROTOCOL
 from auralink_engine.child import Outlet, load, perform, prepare
-from auralink_engine.confine import count_threads, die_with_parent, home_environment
+from auralink_engine.confine import die_with_parent, home_environment, settled_threads
 from auralink_engine.job import Job
 from auralink_engine.lines import LineReader, LineTooLong, Tail, Writer, encode
 from auralink_engine.manifest import Manifest
@@ -127,7 +127,7 @@ class Parent:
 
     def _warm(self) -> None:
         self._module = load(self._manifest)
-        threads = count_threads()
+        threads = settled_threads()
         if threads > 1:
             sys.exit(f'{self._manifest.name}: {threads} threads after the import; it cannot be forked: set mode = "pool"')
         gc.collect()
