@@ -97,6 +97,8 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.state.db, app.state.verifier, app.state.run_tokens = parts.db, parts.verifier, parts.run_tokens
     app.state.mcp, app.state.llm = parts.mcp, parts.llm
     app.state.approvals, app.state.runs, app.state.journal = parts.approvals, parts.runs, parts.journal
+    app.state.limits = parts.limits
+    app.state.calls_a_minute = dict.fromkeys(("models", "tools"), settings.default_rate_limit)
     app.state.signer, app.state.signing_keys = parts.signer, parts.signing_keys
     app.state.public_url = public_url(settings)
     app.state.resource_metadata = metadata.ResourceMetadata(settings.jwt_issuer, settings.jwt_audience)

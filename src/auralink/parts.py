@@ -51,6 +51,7 @@ class Parts:
     signing_keys: SigningKeys
     buckets: Buckets
     approvals: Approvals
+    limits: Limits
     journal: Journal
     runs: Runs
     wiki: Wiki
@@ -122,6 +123,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         signing_keys=SigningKeys(db),
         buckets=buckets,
         approvals=approvals,
+        limits=limits,
         journal=journal,
         runs=Runs(db, changes),
         wiki=wiki,

@@ -4,18 +4,23 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import psycopg
 import pytest
+import pytest_asyncio
 from psycopg.rows import dict_row
 
+from auralink.auth.principal import user_id_of
 from auralink.core.secret import Secret
 from auralink.llm.accounts import Account
 from auralink.mcp.config import MCPConfig
-from auralink.vault.crypto import KeyRing
-from tests.conftest import TestDatabase
+from auralink.vault.crypto import KeyRing, generate_master_key
+from tests.conftest import ISSUER, Server, TestDatabase
+from tests.isolation.support import cloned_database
 from tests.llm.fake_vendor import FakeVendor, running
+from tests.llm.vendor_wire import Answer
 from tests.service import Service, running_service, unique
 
 FORMATS = ("openai", "anthropic", "google")
@@ -77,3 +82,41 @@ async def empty_house(test_database: TestDatabase, tmp_path: Path, ring: KeyRing
     """The service without any account; users may have servers on this machine."""
     async with running_service(test_database.service, tmp_path / "data", ring, **settings(tmp_path)) as service:
         yield House(service, vendor, test_database, unique())
+
+
+class SharedHouse(House):
+    """A house that a module's tests share, each as a user of its own: what it says of calls is that user's."""
+
+    @property
+    def user_id(self) -> UUID:
+        """The user's id in the database."""
+        return user_id_of(ISSUER, self.user)
+
+    def calls(self) -> list[dict[str, Any]]:
+        """The recorded model calls of the user, oldest first."""
+        return self.rows("SELECT * FROM auralink.llm_performance_metrics WHERE user_id = %s ORDER BY id", self.user_id)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_house(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """The service of a module's tests, whose breakers stay closed: failures of one test are not another's."""
+    config = MCPConfig.model_validate({"mcp_servers": {}, "circuit_breaker": {"failure_threshold": 1000}})
+    ring = KeyRing.parse(generate_master_key())
+    with cloned_database(postgres) as database:
+        async with running() as vendor:
+            accounts = {name: Account(vendor.base_url(name), Secret(vendor.key)) for name in FORMATS}
+            place = tmp_path_factory.mktemp("house")
+            async with running_service(
+                database.service, place, ring, config=config, accounts=accounts, allowed_networks="127.0.0.0/8"
+            ) as service:
+                yield House(service, vendor, database, "nobody")
+
+
+@pytest.fixture
+def shared_house(module_house: House) -> SharedHouse:
+    """The module's service for a user of the test's own, with a vendor that has heard and been told nothing."""
+    vendor = module_house.vendor
+    vendor.script.clear()
+    vendor.received.clear()
+    vendor.otherwise = Answer()
+    return SharedHouse(module_house.service, vendor, module_house.database, unique())

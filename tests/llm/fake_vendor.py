@@ -2,8 +2,10 @@
 and misbehaves on request."""
 
 import asyncio
+import base64
 import contextlib
 import json
+from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,8 +124,15 @@ class FakeVendor:
         body = await request.json()
         self.received.append(Received("openai", request.path_qs, dict(request.headers), body))
         inputs = body["input"] if isinstance(body["input"], list) else [body["input"]]
+        vectors = [array("f", [float(len(text)), 0.5]) for text in inputs]
+        in_base64 = body.get("encoding_format") == "base64"
         data = [
-            {"object": "embedding", "index": index, "embedding": [float(len(text)), 0.5]} for index, text in enumerate(inputs)
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(vector.tobytes()).decode() if in_base64 else vector.tolist(),
+            }
+            for index, vector in enumerate(vectors)
         ]
         usage = {"prompt_tokens": len(inputs), "total_tokens": len(inputs)}
         return web.json_response({"object": "list", "model": body["model"], "data": data, "usage": usage})
@@ -148,6 +157,9 @@ class FakeVendor:
     ) -> web.StreamResponse:
         answer = scripted.answer if isinstance(scripted, Trouble) else scripted
         if not received.stream:
+            if isinstance(scripted, Trouble):
+                scripted.reached.set()
+                await scripted.released.wait()
             return web.json_response(wire.body(answer, model))
         include_usage = bool((received.body.get("stream_options") or {}).get("include_usage"))
         events = list(wire.events(answer, model, include_usage=include_usage))

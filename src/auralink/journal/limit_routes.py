@@ -1,5 +1,6 @@
 """HTTP of a user's limits: budgets of tokens and money, calls a minute."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any
@@ -18,7 +19,7 @@ from auralink.journal import usage_store as store
 
 router = APIRouter(prefix="/api/v1", tags=["limits"])
 
-Tokens = Annotated[int, Field(ge=0)]
+Tokens = Annotated[int, Field(ge=0, le=2**53)]
 Money = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=9)]
 Calls = Annotated[int, Field(ge=1, le=1_000_000)]
 PLACES = {
@@ -94,14 +95,17 @@ async def get_limits(request: Request, principal: Authenticated, user_id: OfUser
 async def put_limits(request: Request, principal: Authenticated, body: LimitsBody, user_id: OfUser = None) -> LimitsView:
     """Changes limits. You may lower your own; raising one needs an admin."""
     db: Database = request.app.state.db
-    async with db.tenant(_meant(principal, user_id)) as connection:
+    meant = _meant(principal, user_id)
+    async with db.tenant(meant) as connection:
         present = {(row["scope"], row["period"]): row for row in await store.limits(connection)}
         given = body.model_dump(exclude_unset=True)
         if principal.role != "admin":
-            _check_lowered(present, given)
+            _check_lowered(present, given, request.app.state.calls_a_minute)
         for scope, period in dict.fromkeys(PLACES[name][:2] for name in given):
             await _put(connection, present.get((scope, period)), scope, period, given, principal.role)
-        return await _view(connection)
+        view = await _view(connection)
+    request.app.state.limits.forget(meant.user_id)
+    return view
 
 
 def _meant(principal: Principal, user_id: UUID | None) -> Tenant:
@@ -112,11 +116,13 @@ def _meant(principal: Principal, user_id: UUID | None) -> Tenant:
     return _User(user_id)
 
 
-def _check_lowered(present: dict[tuple[str, str], DictRow], given: dict[str, Any]) -> None:
+def _check_lowered(present: dict[tuple[str, str], DictRow], given: dict[str, Any], calls_a_minute: Mapping[str, int]) -> None:
+    """Refuses what is more than the limit that counts now; calls a minute are limited by the installation where by nothing else."""
     for name, value in given.items():
         scope, period, column = PLACES[name]
-        old = (present.get((scope, period)) or {}).get(column)
-        if old is not None and (value is None or value > old):
+        old = (present.get((scope, period)) or {}).get(column, calls_a_minute.get(scope))
+        is_set = (scope, period) in present
+        if old is not None and (value > old if value is not None else is_set):
             raise RaisingNeedsAdmin(f"{name} is {old}; you may lower it, and an admin can raise it")
 
 

@@ -51,8 +51,12 @@ class Limits:
     def changed(self, change: Change) -> None:
         """Forgets the limits of a user who has others now."""
         if change.table == "usage_limits" and change.user_id is not None:
-            self._version += 1
-            self._known.pop(change.user_id, None)
+            self.forget(change.user_id)
+
+    def forget(self, user_id: UUID) -> None:
+        """Drops a user's limits; for a change made in this process, which need not wait for its own notice."""
+        self._version += 1
+        self._known.pop(user_id, None)
 
     def lost(self) -> None:
         """Forgets everybody's."""

@@ -114,7 +114,7 @@ class Attempts:
         with _redacted(key):
             response = await self._transport.send(provider.models_request(target), target, trusted=trusted, method="GET")
             async with response:
-                if response.status >= 400:
+                if not 200 <= response.status < 300:  # a redirect says nothing of the key
                     raise await self._refusal(provider, response, target)
 
     async def _target(self, principal: Principal, choice: Choice) -> Target:

@@ -88,7 +88,7 @@ def build_llm(
         profiles=profiles,
         listing=Listing(selection, profiles, accounts),
         keys=Keys(db, vault=vault, guard=guard, attempts=attempts, profiles=profiles),
-        preferences=Preferences(db, selection, profiles),
+        preferences=Preferences(db, selection, profiles, limits),
         models=models,
         health=health,
         transport=transport,

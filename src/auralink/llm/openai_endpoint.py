@@ -15,12 +15,13 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
+from auralink.audit.group_commit import AuditUnavailable
 from auralink.auth.dependencies import bearer_token
 from auralink.auth.principal import Principal
 from auralink.auth.run_tokens import Verifier
 from auralink.core.errors import AuralinkError, NotFound
 from auralink.core.http import RefusedBody, dumps
-from auralink.llm.errors import ProviderError
+from auralink.llm.errors import NoModelAvailable, ProviderError
 from auralink.llm.event_stream import ClientGone, EventStream, Fields, SlowReader, while_there
 from auralink.llm.listing import Listing
 from auralink.llm.requests import InvalidModelRequest
@@ -41,6 +42,8 @@ TYPES = {
     404: "not_found_error",
     429: "rate_limit_error",
 }
+FINAL = (AuditUnavailable, NoModelAvailable)
+"""Errors of the server that the official clients would repeat by themselves: the first was made and billed, the second stays."""
 SOURCE, RESPONSES = "v1", "responses"
 
 ONE_MODEL = "/v1/models/"
@@ -179,6 +182,8 @@ def error_body(error: AuralinkError) -> dict[str, Any]:
 
 
 async def _refuse(send: Send, error: AuralinkError) -> None:
+    if isinstance(error, FINAL):
+        error.headers.setdefault("x-should-retry", "false")
     headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
     await _reply(send, error_body(error), headers, status=status_of(error))
 

@@ -7,6 +7,7 @@ from auralink.core.db import Connection, Database
 from auralink.core.errors import NotFound
 from auralink.core.ids import uuid7
 from auralink.journal import usage_store
+from auralink.journal.limits import Limits
 from auralink.llm import store
 from auralink.llm.profiles import Profiles
 from auralink.llm.schemas import PreferenceBody, PreferenceView
@@ -23,10 +24,11 @@ class PreferenceNotFound(NotFound):
 class Preferences:
     """Stores preferences."""
 
-    def __init__(self, db: Database, selection: Selection, profiles: Profiles) -> None:
+    def __init__(self, db: Database, selection: Selection, profiles: Profiles, limits: Limits) -> None:
         self._db = db
         self._selection = selection
         self._profiles = profiles
+        self._limits = limits
 
     async def all(self, principal: Principal) -> list[PreferenceView]:
         """The user's preferences."""
@@ -40,7 +42,7 @@ class Preferences:
             row_id = await store.put_preference(connection, {**body.model_dump(), "model_id": model_id, "id": uuid7()})
             await _limit(connection, model_id)
             stored = await store.preference(connection, row_id)
-        self._profiles.forget(principal.user_id)
+        self._forget(principal)
         return PreferenceView.model_validate(stored)
 
     async def put_default(self, principal: Principal, name: str) -> PreferenceView:
@@ -59,8 +61,12 @@ class Preferences:
             gone = await store.delete_preference(connection, preference_id)
             if gone is not None:
                 await _limit(connection, gone["model_id"])
-        self._profiles.forget(principal.user_id)
+        self._forget(principal)
         return gone is not None
+
+    def _forget(self, principal: Principal) -> None:
+        self._profiles.forget(principal.user_id)
+        self._limits.forget(principal.user_id)
 
 
 async def _limit(connection: Connection, model_id: str) -> None:

@@ -18,6 +18,14 @@ IMAGE_TOKENS = 1600
 """What a large image comes to at the vendors."""
 DEFAULT_OUTPUT = 4096
 """Tokens of an answer that are reserved, and asked for, where a limited user names no limit of the answer."""
+MAX_OUTPUT = 100_000_000
+MAX_ANSWERS = 128
+"""As many as OpenAI gives to one request."""
+MAX_NAME = 200
+ALTERNATIVES = frozenset(
+    {"str", "constrained-str", "list[str]", "list[constrained-str]", "list[dict[str,any]]", "list[int]", "list[list[int]]"}
+)
+"""What the validator puts into the place of a mistake where a field may be one of several things."""
 AUTO = "auto"
 
 
@@ -42,24 +50,30 @@ class _Tool(_Part):
 
 class _Message(_Part):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    name: str | None = None
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[dict[str, Any]] | None = None
 
 
+ModelName = Annotated[str, Field(max_length=MAX_NAME, pattern=r"^[\x21-\x7e ]*$")]
+AnswerTokens = Annotated[int, Field(ge=1, le=MAX_OUTPUT)]
+
+
 class _Chat(_Part):
-    model: str | list[str] | None = None
+    model: ModelName | list[ModelName] | None = None
     messages: Annotated[list[_Message], Field(min_length=1)]
     tools: list[_Tool] | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: AnswerTokens | None = None
+    max_completion_tokens: AnswerTokens | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_ANSWERS)] | None = None
     metadata: dict[str, Any] | None = None
 
 
 class _Embeddings(_Part):
-    model: str | list[str] | None = None
+    model: ModelName | list[ModelName] | None = None
     input: str | list[str] | list[int] | list[list[int]]
 
 
@@ -98,11 +112,15 @@ class ModelRequest:
         """Tokens of the prompt, at most."""
         return self.size // WORST_BYTES_PER_TOKEN + self.images * IMAGE_TOKENS
 
-    def output_tokens(self, model: Model) -> int:
-        """Tokens of the answer, at most, where the answer is limited."""
-        count = int(self.body.get("n") or 1)
+    @property
+    def answers(self) -> int:
+        """How many answers are asked for at once."""
+        return int(self.body.get("n") or 1)
+
+    def answer_tokens(self, model: Model) -> int:
+        """Tokens of each answer, at most, where answers are limited."""
         limit = self.output_limit or DEFAULT_OUTPUT
-        return count * (min(limit, model.max_output) if model.max_output else limit)
+        return min(limit, model.max_output) if model.max_output else limit
 
 
 def chat_request(body: Any) -> ModelRequest:
@@ -123,7 +141,7 @@ def chat_request(body: Any) -> ModelRequest:
         images=images,
         stream=bool(body.get("stream")),
         report_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-        output_limit=min(limits) if limits else None,
+        output_limit=max(limits, default=None),
         task_type=_task_type(body),
     )
 
@@ -141,7 +159,7 @@ def _check(adapter: TypeAdapter[Any], body: Any) -> None:
         adapter.validate_python(body, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"] if part not in ("str", "list[str]", "list[dict[str,any]]"))
+        place = ".".join(str(part) for part in first["loc"] if part not in ALTERNATIVES)
         raise InvalidModelRequest(f"{place or 'body'}: {first['msg']}", extra={"param": place or None}) from None
 
 

@@ -185,7 +185,7 @@ class Selection:
                 if choice is not None:
                     found.append(choice)
         found.sort(key=lambda choice: (-(choice.score or 0), choice.model.model_id))
-        if not found and request.needs <= OFFLINE.capabilities:
+        if not found and request.needs <= OFFLINE.capabilities and not (profile.keys or self._accounts):
             return [Choice(OFFLINE, f"{name}: no key for any model that can, so the offline model answers", "none")]
         return self._preferred(name, request, profile, found)
 

@@ -188,9 +188,9 @@ class ModelGateway:
         whole = Assembly()
         async with self._recorded(principal, request, endpoint, source, in_run) as call:
             stream = await self._first_to_answer(principal, request, call, self._attempts.stream)
-            async with contextlib.aclosing(self._metered(stream, request, call)) as events:
+            async with self._metered(stream, request, call):
                 yield call
-                async for data in events:
+                async for data in stream:
                     if in_run is not None:
                         whole.add(data)
                     if last or is_last(data):
@@ -251,20 +251,31 @@ class ModelGateway:
         await self._check_rate(principal)
         profile = await self._profiles.of(principal)
         *others, last = self._selection.choices(request, profile)[:MAX_TRIED]
+        passed_over = ""
         for choice in others:
             try:
-                return await self._attempt(principal, request, choice, call, attempt)
+                return await self._attempt(principal, request, choice, passed_over, call, attempt)
             except (ProviderError, ProviderCircuitOpen, UnsupportedField, BudgetExceeded, PriceUnknown) as error:
                 if isinstance(error, ProviderError) and error.kind in OWN_FAULT:
                     raise
-                log.info("the next model takes over", failed=choice.model.model_id, reason=error.code)
-        return await self._attempt(principal, request, last, call, attempt)
+                why = error.kind if isinstance(error, ProviderError) else error.code
+                passed_over += f"; after {choice.model.model_id}: {why}"
+                log.info("the next model takes over", failed=choice.model.model_id, reason=why)
+                if isinstance(error, ProviderError):
+                    call.failed_over(error)
+        return await self._attempt(principal, request, last, passed_over, call, attempt)
 
     async def _attempt(
-        self, principal: Principal, request: ModelRequest, choice: Choice, call: ModelCall, attempt: Attempt[Answered]
+        self,
+        principal: Principal,
+        request: ModelRequest,
+        choice: Choice,
+        passed_over: str,
+        call: ModelCall,
+        attempt: Attempt[Answered],
     ) -> Answered:
         call.model_id, call.provider = choice.model.model_id, choice.model.provider
-        call.reason, call.key_source = choice.reason, choice.key_source
+        call.reason, call.key_source = choice.reason + passed_over, choice.key_source
         admitted = await self._within_budget(principal, request, choice.model, call)
         return await attempt(principal, admitted, choice, call)
 
@@ -276,7 +287,8 @@ class ModelGateway:
         limits = await self._limits.of(principal)
         if not limits.needs_reservation(scopes):
             return request
-        output = request.output_tokens(model) if "chat" in request.needs else 0
+        each = request.answer_tokens(model) if "chat" in request.needs else 0
+        output = request.answers * each
         cost = cost_usd(model, Usage(prompt=request.worst_tokens, completion=output))
         if cost is None and limits.limits_money(scopes):
             raise PriceUnknown(
@@ -289,7 +301,7 @@ class ModelGateway:
         )
         if request.output_limit is not None or not output:
             return request
-        return replace(request, body={**request.body, "max_tokens": request.output_tokens(model)}, output_limit=output)
+        return replace(request, body={**request.body, "max_tokens": each}, output_limit=each)
 
     async def _check_rate(self, principal: Principal) -> None:
         limits = await self._limits.of(principal)
@@ -304,13 +316,14 @@ class ModelGateway:
             )
 
     @staticmethod
-    async def _metered(stream: OpenStream, request: ModelRequest, call: ModelCall) -> AsyncGenerator[str]:
-        """The events of a stream, whose usage the call gets however it ends: as the provider says, else counted here."""
+    @contextlib.asynccontextmanager
+    async def _metered(stream: OpenStream, request: ModelRequest, call: ModelCall) -> AsyncIterator[None]:
+        """A stream is read in this block; however that ends, it is closed and the call gets its usage: as the provider says, else
+        counted here."""
         call.streamed = True
         call.first_token_ms = (time.perf_counter() - call.started) * 1000
         try:
-            async for data in stream:
-                yield data
+            yield
         finally:
             await stream.close()
             usage = stream.usage
@@ -345,7 +358,7 @@ class ModelGateway:
             call.latency_ms = (time.perf_counter() - call.started) * 1000
             self._price(call)
             self._measure(call)
-            await self._audit.commit(_operation(call), call, *(in_run.records(call) if in_run is not None else ()))
+            await self._audit.commit(_operation(call), call, *call.earlier, *(in_run.records(call) if in_run is not None else ()))
 
     def _price(self, call: ModelCall) -> None:
         if call.model_id is not None and call.usage.prompt + call.usage.completion:

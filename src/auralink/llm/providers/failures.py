@@ -10,8 +10,6 @@ import orjson
 
 from auralink.llm.providers.protocol import ErrorKind, Failure
 
-SHOWN = 1000
-"""Characters of a provider's own words in a message."""
 REQUEST_ID_HEADERS = ("request-id", "x-request-id")
 _TOO_LONG = re.compile(
     r"context[ _](length|window|size)|maximum context|prompt is too long|input is too long|too many (input )?tokens"
@@ -29,7 +27,7 @@ def failure(
     known_as = request_id or next((lower[name] for name in REQUEST_ID_HEADERS if name in lower), None)
     if kind == "invalid_request" and _TOO_LONG.search(message):
         kind = "context_length"
-    shown = message.strip()[:SHOWN] or "no message"
+    shown = message.strip() or "no message"
     said = f"{shown} (request {known_as})" if known_as and known_as not in shown else shown
     return Failure(kind, said, retry_after if retry_after is not None else retry_after_of(lower))
 
