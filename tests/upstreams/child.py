@@ -48,6 +48,9 @@ def misbehave(mode: str, request: dict[str, Any]) -> None:
         noise = b"warning: something\n" * 4096
         for _ in range(400):
             os.write(2, noise)
+    if mode == "chatter":
+        while True:
+            sys.stdout.write("progress\n" * 1000)
     if mode == "grandchild":
         sleeper()
         os._exit(4)

@@ -114,6 +114,17 @@ async def endless_stream(exchange: Exchange) -> None:
         await asyncio.sleep(0.01)
 
 
+async def flood(exchange: Exchange) -> None:
+    """Reports progress as fast as it is taken, for ever."""
+    token = exchange.request.message["params"].get("_meta", {}).get("progressToken", 0)
+    params = {"progressToken": token, "progress": 1, "message": "x" * 1000}
+    note = {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+    event = b"data: %s\n\n" % json.dumps(note).encode()
+    await exchange.send(EVENTS)
+    while True:
+        await exchange.send(chunk(event))
+
+
 async def stream_of_megabytes(exchange: Exchange) -> None:
     """Sends one event that does not end."""
     await exchange.send(EVENTS + chunk(b"data: "))

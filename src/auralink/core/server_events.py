@@ -6,6 +6,7 @@ from dataclasses import dataclass
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 DEFAULT_RETRY_SECONDS = 1.0
 MAX_RETRY_SECONDS = 60.0
+COMMENT = b":"
 
 
 class EventTooLarge(Exception):
@@ -41,7 +42,8 @@ class EventReader:
             *lines, buffer = (buffer + chunk).replace(b"\r\n", b"\n").split(b"\n")
             for line in lines:
                 if line:
-                    self._take(line)
+                    if not line.startswith(COMMENT):
+                        self._take(line)
                 elif (event := self._event()) is not None:
                     yield event
             if self._size + len(buffer) > MAX_EVENT_BYTES:
@@ -61,6 +63,9 @@ class EventReader:
             self.retry = min(int(value) / 1000, MAX_RETRY_SECONDS)
 
     def _event(self) -> Event | None:
+        if not self._data:
+            self._name = ""
+            return None
         event = Event(self._name, b"\n".join(self._data))
         self._name, self._size = "", 0
         self._data.clear()

@@ -11,7 +11,7 @@ from typing import Protocol, Self
 
 from auralink.core.http_client.errors import HttpAnswerTooLarge, HttpFailed
 
-HIGH_WATER = 256 * 1024
+HIGH_WATER = 64 * 1024
 """Bytes of a body that are held for its reader."""
 
 

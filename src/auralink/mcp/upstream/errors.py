@@ -56,6 +56,14 @@ class UpstreamAnswerTooLarge(UpstreamError):
     transient = False
 
 
+class UpstreamFloods(UpstreamError):
+    """The server says so much beside the answer that it is not awaited any longer."""
+
+    code = "upstream_floods"
+    title = "The MCP server floods the call with messages"
+    transient = False
+
+
 class UpstreamRedirects(UpstreamError):
     """The server answers with a redirect, which is not followed: its credential is for the address that was connected."""
 

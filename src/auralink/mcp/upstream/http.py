@@ -30,11 +30,13 @@ from auralink.mcp.upstream.errors import (
     UpstreamBadAnswer,
     UpstreamClosed,
     UpstreamError,
+    UpstreamFloods,
     UpstreamRedirects,
     UpstreamTimeout,
     UpstreamUnauthorized,
     UpstreamUnreachable,
 )
+from auralink.mcp.upstream.pace import Pace, PacedStream
 from auralink.mcp.upstream.transport import (
     IDEMPOTENCY_KEY,
     MAX_ANSWER_BYTES,
@@ -51,6 +53,8 @@ LAST_EVENT_ID = "Last-Event-ID"
 CONNECT_SECONDS = 10.0
 STREAM_END_SECONDS = 0.01
 """How long the end of an event stream is awaited after the answer."""
+MAX_UNASKED = 20_000
+"""Messages in one stream before the answer that it was opened for."""
 SHOWN = 300
 """Characters of a server's own words in a message of ours."""
 BAD_REQUEST = 400
@@ -96,6 +100,7 @@ class HttpTransport:
         self._target = _target_uri(endpoint)
         self.session_id: str | None = None
         self.unsolicited: OnMessage | None = None
+        self._pace = Pace()
         self._withdrawals: set[asyncio.Task[None]] = set()
 
     def address_messages_to(self, endpoint: str) -> None:
@@ -282,6 +287,11 @@ class HttpTransport:
             f"MCP server {self._server!r} answered more than {MAX_ANSWER_BYTES // 2**20} MiB; ask it for less", sent=True
         )
 
+    def _floods(self) -> UpstreamFloods:
+        return UpstreamFloods(
+            f"MCP server {self._server!r} sent {MAX_UNASKED:,} messages instead of an answer; the call was given up", sent=True
+        )
+
     def _parse(self, body: bytes) -> Message:
         message = message_of(body)
         if message is None:
@@ -326,9 +336,12 @@ class HttpTransport:
         request_id: int | str,
         on_message: OnMessage | None,
     ) -> Message | None:
-        on_message = on_message or self.unsolicited
+        on_message, unasked = on_message or self.unsolicited, 0
         async for message in self._messages(response, reader):
             if "method" in message:
+                unasked += 1
+                if unasked > MAX_UNASKED:
+                    raise self._floods()
                 if on_message is not None:
                     await on_message(message)
                 continue
@@ -347,9 +360,12 @@ class HttpTransport:
         response.close()
 
     async def _messages(self, response: Response, reader: EventReader) -> AsyncIterator[Message]:
+        stream = PacedStream(response, self._pace)
         try:
-            async for event in reader.read(response):
-                yield self._parse(event.data)
+            async for event in reader.read(stream.chunks()):
+                message = self._parse(event.data)
+                await stream.admit(message)
+                yield message
         except EventTooLarge:
             raise self._too_large() from None
 

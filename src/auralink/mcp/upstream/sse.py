@@ -15,6 +15,7 @@ from auralink.core.http_client import Response
 from auralink.core.server_events import EventReader, EventTooLarge
 from auralink.mcp.upstream.errors import UpstreamBadAnswer, UpstreamClosed, UpstreamError, UpstreamTimeout
 from auralink.mcp.upstream.http import CONNECT_SECONDS, SHOWN, HttpTransport
+from auralink.mcp.upstream.pace import PacedStream
 from auralink.mcp.upstream.transport import MAX_ANSWER_BYTES, Message, OnMessage
 
 log = structlog.get_logger(__name__)
@@ -103,12 +104,15 @@ class SseTransport(HttpTransport):
             self._fail(UpstreamClosed(f"MCP server {self._server!r} closed its event stream", sent=True))
 
     async def _events(self, response: Response) -> AsyncIterator[Message]:
+        stream = PacedStream(response, self._pace)
         try:
-            async for event in EventReader().read(response):
+            async for event in EventReader().read(stream.chunks()):
                 if event.name == "endpoint":
                     self._take_address(event.data.decode(errors="replace"))
-                else:
-                    yield self._parse(event.data)
+                    continue
+                message = self._parse(event.data)
+                await stream.admit(message)
+                yield message
         except EventTooLarge:
             raise self._too_large() from None
 

@@ -16,6 +16,7 @@ from auralink.mcp.upstream.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from auralink.mcp.upstream.pace import Pace
 from auralink.mcp.upstream.transport import (
     MAX_ANSWER_BYTES,
     NOT_CANCELLABLE,
@@ -45,6 +46,7 @@ class StdioTransport:
         self._pending: dict[int | str, asyncio.Future[Message]] = {}
         self._listeners: dict[int | str, OnMessage] = {}
         self._failure: UpstreamError | None = None
+        self._pace = Pace()
 
     async def start(self) -> None:
         """Starts the child. Raises `UpstreamUnreachable` when the command cannot be run."""
@@ -128,6 +130,8 @@ class StdioTransport:
 
     async def _receive(self, child: Child, line: bytes) -> None:
         message = message_of(line)
+        if message is None or "method" in message:
+            await self._pace.keep(messages=1, size=len(line))
         if message is None:
             child.note(line)
         elif "method" in message:
