@@ -1,4 +1,4 @@
-"""The engine `langgraph` as `make` installs it, warmed once for a file of tests."""
+"""The engine `langgraph` as `make` installs it, warmed once."""
 
 import os
 from collections.abc import AsyncIterator
@@ -10,9 +10,9 @@ from auralink.runs.engine_manifest import default_root, get_place
 from auralink.runs.engines import Engines
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def engines() -> AsyncIterator[Engines]:
-    """One warmed engine for all tests of this file."""
+    """One warmed engine for all tests of a process."""
     state = get_place(default_root(), "langgraph").state()
     if state != "installed":
         reason = f"the engine langgraph is {state}; run `make engines`"

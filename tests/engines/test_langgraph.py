@@ -14,7 +14,7 @@ from auralink.runs.engines import Engines, Failure, Result
 from tests.engines.gateway import running_gateway, said, wants
 from tests.engines.running import ACCEPTED, a_start, collector, graph, ran
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def echo(body: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from auralink.workflows.templates import get_template
 from tests.engines.gateway import Gateway, said
 from tests.engines.running import Ran, ran
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 TRANSCRIPT = """Anna: Welcome everybody, let us look at the release.
 Ben: The build is green since Monday and the load test passed.

@@ -20,7 +20,7 @@ from tests.conftest import Server
 from tests.isolation.support import cloned_database
 from tests.service import Service, connected, running_service, unique
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 CONFIG = MCPConfig.model_validate(
     {"mcp_servers": {name: {"transport": "in_process", "timeout": 60} for name in ("deepwiki", "memory")}}
 )
@@ -38,7 +38,7 @@ The lamp can be red, green or blue; set the colour with `lamp colour NAME`.
 """
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def service(postgres: Server, tmp_path_factory: Any) -> AsyncIterator[Service]:
     """The service on a database of its own; the wiki reads the repository `lamp/lamp`."""
     place: Path = tmp_path_factory.mktemp("service")
