@@ -11,7 +11,7 @@ import pytest
 from mcp import StdioServerParameters
 
 TESTS = Path(__file__).parent
-REFERENCE_SERVERS, INSPECTOR = TESTS / "node", TESTS / "inspector"
+REFERENCE_SERVERS, INSPECTOR, OPENAI_CLIENT = TESTS / "node", TESTS / "inspector", TESTS / "openai_client"
 INSTALL_TIMEOUT = 240.0
 
 
