@@ -38,6 +38,9 @@ PID_FILE = "service-{pid}.pid"
 USERS_FILE = "service.lock"
 BACKLOG = 2048
 OBJECTS_BETWEEN_COLLECTIONS = 10_000
+UNREAD_SECONDS = 30
+"""How long a client may take nothing of what was sent to it. After that the kernel ends its connection: to close one, or to wait
+for its end, would keep what it has not read for as long as it likes."""
 DRAIN_SECONDS = 10
 """How long calls under way may take when the service is asked to stop."""
 
@@ -174,6 +177,8 @@ def bound_socket(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sys.platform == "linux":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)  # those accepted inherit it
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)

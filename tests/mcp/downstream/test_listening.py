@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from auralink import serving
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.downstream import announcer, endpoint, reply
@@ -164,6 +165,7 @@ async def test_a_client_that_does_not_read_its_answer_is_dropped(
     dsn: Secret, tmp_path: Path, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply, "SLOW_READER_SECONDS", 0.2)
+    monkeypatch.setattr(serving, "UNREAD_SECONDS", 1)
     ended = asyncio.Event()
 
     async def flood(exchange: raw.Exchange) -> None:
@@ -187,11 +189,21 @@ async def test_a_client_that_does_not_read_its_answer_is_dropped(
             async with service.client(user) as rest:
                 await connected(rest, "up")
             params = {"name": "up__pay", "_meta": {"progressToken": 1}}
-            async with _posted(service, user, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}):
+            async with _posted(service, user, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}) as client:
                 async with asyncio.timeout(20):
                     await ended.wait()
+                await eventually(lambda: _is_cut(client), 30)
             async with service.client(user) as rest:
                 assert (await rest.get(f"{API}/mcp/connections")).status_code == 200
+
+
+def _is_cut(client: socket.socket) -> bool:
+    """Whether the other end has forgotten the connection; one that only closes it still takes what is sent."""
+    try:
+        client.send(b"x")
+    except ConnectionError:
+        return True
+    return False
 
 
 @contextlib.asynccontextmanager
