@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from auralink import __version__, health
+from auralink.agents import routes as agent_routes
 from auralink.audit import routes as audit_routes
 from auralink.auth import metadata, signing_routes
 from auralink.auth.run_tokens import EitherToken
@@ -36,10 +37,13 @@ from auralink.mcp.oauth import routes as oauth_routes
 from auralink.parts import Parts, build_parts, public_url
 from auralink.runs import routes as run_routes
 from auralink.runs.tools import RunTools
+from auralink.schedules import routes as schedule_routes
 from auralink.servers.database import routes as database_routes
 from auralink.servers.deepwiki import routes as deepwiki_routes
 from auralink.servers.memory import routes as memory_routes
 from auralink.servers.thinking import routes as thinking_routes
+from auralink.webhooks import routes as webhook_routes
+from auralink.workflows import routes as workflow_routes
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +56,10 @@ ROUTERS = (
     limit_routes.router,
     llm_routes.router,
     run_routes.router,
+    agent_routes.router,
+    workflow_routes.router,
+    schedule_routes.router,
+    webhook_routes.router,
     toolset_routes.router,
     oauth_routes.router,
     signing_routes.router,
@@ -99,6 +107,9 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.state.approvals, app.state.runs, app.state.journal = parts.approvals, parts.runs, parts.journal
     app.state.limits = parts.limits
     app.state.calls_a_minute = dict.fromkeys(("models", "tools"), settings.default_rate_limit)
+    definitions = parts.definitions
+    app.state.agents, app.state.workflows = definitions.agents, definitions.workflows
+    app.state.schedules, app.state.webhooks = definitions.schedules, definitions.webhooks
     app.state.signer, app.state.signing_keys = parts.signer, parts.signing_keys
     app.state.public_url = public_url(settings)
     app.state.resource_metadata = metadata.ResourceMetadata(settings.jwt_issuer, settings.jwt_audience)

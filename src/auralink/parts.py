@@ -19,6 +19,7 @@ from auralink.core.changes import Changes
 from auralink.core.db import Database
 from auralink.core.egress import EgressGuard
 from auralink.core.settings import PROJECT_ROOT, Settings
+from auralink.definitions import Definitions, build_definitions
 from auralink.journal.approvals import Approvals
 from auralink.journal.limits import Limits
 from auralink.journal.steps import Journal
@@ -54,6 +55,7 @@ class Parts:
     limits: Limits
     journal: Journal
     runs: Runs
+    definitions: Definitions
     wiki: Wiki
     mcp: MCP
     llm: LLM
@@ -79,7 +81,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
     guard, db, ring = EgressGuard(settings.allowed_networks), Database(foundation.dsn), foundation.ring
     audit, changes, vault = GroupCommit(foundation.dsn), Changes(foundation.dsn), Vault(db, ring)
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else MemoryBuckets()
-    limits, approvals, journal = Limits(db, changes), Approvals(db), Journal(db)
+    limits, approvals, journal, runs = Limits(db, changes), Approvals(db), Journal(db), Runs(db, changes)
     signer = RequestSigner(ring.derive("request signing"))
     script = Script.load(settings.auralink_scripted_model) if settings.auralink_scripted_model else None
     llm = build_llm(
@@ -125,7 +127,8 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         approvals=approvals,
         limits=limits,
         journal=journal,
-        runs=Runs(db, changes),
+        runs=runs,
+        definitions=build_definitions(db, vault, mcp.federation, runs),
         wiki=wiki,
         mcp=mcp,
         llm=llm,

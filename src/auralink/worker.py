@@ -24,9 +24,12 @@ from auralink.core.logging import configure_logging
 from auralink.core.migrate import required_migrations
 from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import Settings
+from auralink.definitions import build_startables
 from auralink.runs.engine_manifest import default_root, find_places
 from auralink.runs.engines import Engines
+from auralink.runs.service import Runs
 from auralink.runs.worker import Worker, WorkerOptions, gateways_at
+from auralink.schedules.clock import Clock
 from auralink.serving import registered
 
 log = structlog.get_logger(__name__)
@@ -89,7 +92,10 @@ async def _work(settings: Settings, foundation: Foundation, root: Path, options:
         await engines.open()
         tokens = RunTokens(foundation.ring.derive(PURPOSE))
         log.info("working", engines=options.engines, concurrency=options.concurrency, gateways=base_url)
-        await Worker(db, changes, engines, tokens, gateways_at(base_url), options).run()
+        worker = Worker(db, changes, engines, tokens, gateways_at(base_url), options)
+        clock = asyncio.create_task(Clock(db, build_startables(Runs(db, changes))).run(), name="clock")
+        stack.callback(clock.cancel)
+        await worker.run()
 
 
 async def _until_stopped(work: Coroutine[Any, Any, None], *, beside: bool) -> None:

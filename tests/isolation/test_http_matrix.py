@@ -33,11 +33,12 @@ OPEN_TO_ALL = {
     "/metrics",
     "/oauth/callback",  # a browser comes back with a signed state
     "/.well-known/http-message-signatures-directory",
+    f"{API}/hooks/{{hook_id}}",  # a delivery is signed with the webhook's secret
 }
 SHARED_IDS = {"server_id"}
 """Ids of what belongs to no user: changing it needs an admin."""
-FOREIGN_IDS = {"client_id", "project_id", "model_id"}
-"""Names of things elsewhere, not of rows of ours."""
+FOREIGN_IDS = {"client_id", "project_id", "model_id", "room_id", "hook_id"}
+"""Names of things elsewhere, not of rows of ours; a webhook's door is opened by a signature."""
 TABLE_OF_ID = {
     "connection_id": "user_mcp_connections",
     "signing_key_id": "signing_keys",
@@ -47,6 +48,12 @@ TABLE_OF_ID = {
     "run_id": "runs",
     "preference_id": "user_llm_preferences",
     "call_id": "llm_performance_metrics",
+    "agent_id": "agents",
+    "thread_id": "agent_threads",
+    "workflow_id": "agent_workflows",
+    "schedule_id": "schedules",
+    "webhook_id": "webhooks",
+    "definition_id": "agents",  # of the kind that BODIES names
 }
 """Where the rows are that the ids name; a row of another user is made in each."""
 ACTS_ON_NO_ROW = {
@@ -60,6 +67,8 @@ ACTS_ON_NO_ROW = {
     f"DELETE {API}/llm/keys/{{provider}}",
     f"POST {API}/llm/preferences",
     f"POST {API}/llm/preferences/default",
+    f"POST {API}/agents",
+    f"POST {API}/hooks/{{hook_id}}",
 }
 PARAMETERS = {"operation": "search", "seq": "1", "provider": "openai", "model_id": "auto"}
 """Values for parameters that are not ids."""
@@ -68,6 +77,7 @@ BODIES: Mapping[str, Any] = {
     "endpoint": "https://mcp.example/",
     "transport": "http",
     "server_type": "deepwiki",
+    "kind": "agent",
 }
 """Values for fields for which a value of the right type alone does not do."""
 WHOLE_BODIES: Mapping[str, Any] = {f"{API}/mcp/memory/{{operation}}": {"connection_id": "", "query": "something"}}

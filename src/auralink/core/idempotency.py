@@ -8,15 +8,17 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 from uuid import uuid4
 
 from fastapi import Request
 from psycopg.rows import DictRow
+from pydantic import BaseModel
 from starlette.responses import Response
 
 from auralink.core.db import Connection, Database, DatabaseUnavailable, Tenant
 from auralink.core.errors import AuralinkError, Conflict, InvalidRequest
-from auralink.core.http import problem_of
+from auralink.core.http import JSONBytes, problem_of
 
 HEADER = "idempotency-key"
 LEASE_SECONDS = 30.0
@@ -78,6 +80,18 @@ async def idempotently(db: Database, principal: Tenant, request: Request, run: C
     if stored is not None:
         return _replay(stored)
     return await _run_and_store(db, principal, key, run)
+
+
+async def once(
+    request: Request, principal: Tenant, run: Callable[[], Awaitable[BaseModel | dict[str, Any]]], status: int = 200
+) -> Response:
+    """Runs a POST under its Idempotency-Key and renders what it returns."""
+
+    async def answer() -> Response:
+        body = await run()
+        return JSONBytes(body.model_dump(mode="json") if isinstance(body, BaseModel) else body, status_code=status)
+
+    return await idempotently(request.app.state.db, principal, request, answer)
 
 
 async def _run_and_store(db: Database, principal: Tenant, key: str, run: Callable[[], Awaitable[Response]]) -> Response:

@@ -4,18 +4,15 @@ Calling a tool reads its request itself and is answered before FastAPI (`PlainDo
 the rest. Its route stands here for the documentation.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import BaseModel
 
 from auralink.auth.dependencies import Admin, Authenticated, current
-from auralink.auth.principal import Principal
 from auralink.auth.signed import Signed
-from auralink.core.http import JSONBytes, body_of, documented_body
-from auralink.core.idempotency import idempotently
+from auralink.core.http import body_of, documented_body
+from auralink.core.idempotency import once
 from auralink.core.paging import Limit, decode_cursor
 from auralink.mcp.components import MCP
 from auralink.mcp.schemas import (
@@ -48,18 +45,6 @@ async def _mcp(request: Request) -> MCP:
 
 
 Components = Annotated[MCP, Depends(_mcp)]
-
-
-async def once(
-    request: Request, principal: Principal, run: Callable[[], Awaitable[BaseModel | dict[str, Any]]], status: int = 200
-) -> Response:
-    """Runs a POST under its Idempotency-Key and renders what it returns."""
-
-    async def answer() -> Response:
-        body = await run()
-        return JSONBytes(body.model_dump(mode="json") if isinstance(body, BaseModel) else body, status_code=status)
-
-    return await idempotently(request.app.state.db, principal, request, answer)
 
 
 @router.post("/tools/{name}/call", response_model=ToolCallResponse, openapi_extra=documented_body(CallBody, "name"))

@@ -5,7 +5,8 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from auralink.auth.dependencies import Authenticated
-from auralink.mcp.routes import Components, once
+from auralink.core.idempotency import once
+from auralink.mcp.routes import Components
 from auralink.mcp.toolsets import ToolsetBody, ToolsetPage, ToolsetPatch, ToolsetView
 
 router = APIRouter(prefix="/api/v1/mcp/toolsets", tags=["mcp"])

@@ -149,13 +149,16 @@ def preferred_wait(prefer: str) -> float:
 
 
 async def _sse(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
-    """Server-sent events; a comment line keeps proxies awake."""
     async for event in events:
-        if event is None:
-            yield b": alive\n\n"
-        else:
-            data = dumps({"seq": event.seq, "at": event.at, "data": event.data})
-            yield b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), data)
+        yield server_sent(event)
+
+
+def server_sent(event: Event | None) -> bytes:
+    """An event as a server sends it; for None a comment line, which keeps proxies awake."""
+    if event is None:
+        return b": alive\n\n"
+    data = dumps({"seq": event.seq, "at": event.at, "data": event.data})
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), data)
 
 
 def _db(request: Request) -> Database:

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from auralink.core.db import Connection, Tenant
 from auralink.core.errors import InvalidRequest
-from auralink.runs.schemas import Order, RunDetail, RunKind
+from auralink.runs.schemas import Order, RunDetail, RunKind, Work
+from auralink.runs.service import Runs
 
 
 class KindUnknown(InvalidRequest):
@@ -18,19 +19,6 @@ class KindUnknown(InvalidRequest):
 
     code = "kind_unknown"
     title = "Unknown kind of definition"
-
-
-@dataclass(frozen=True)
-class Startables:
-    """The domains of definitions, by the kind of their runs."""
-
-    by_kind: Mapping[RunKind, "Startable"]
-
-    def of(self, kind: RunKind) -> "Startable":
-        """The domain of a kind. Raises KindUnknown."""
-        if kind not in self.by_kind:
-            raise KindUnknown(f"no definitions of kind {kind!r} here; there are {', '.join(self.by_kind)}")
-        return self.by_kind[kind]
 
 
 class Startable(Protocol):
@@ -44,10 +32,39 @@ class Startable(Protocol):
         """Whether an event is one that the definition is to be started by. Raises NotFound."""
         ...
 
-    async def start_in(self, connection: Connection, principal: Tenant, definition_id: UUID, order: Order) -> RunDetail:
-        """Accepts a run of the definition as it is now. Raises NotFound, InvalidRequest for an input that does not fit."""
+    async def prepare(
+        self, connection: Connection, definition_id: UUID, order: Order, event: Mapping[str, Any] | None = None
+    ) -> tuple[Work, Order]:
+        """The definition as it is now, and the order with an input that fits it. Where the order has none, it is what the domain
+        makes of the event.
+
+        Raises NotFound, InvalidRequest for an input that does not fit.
+        """
         ...
 
-    def input_of_event(self, event: Mapping[str, Any]) -> Any:
-        """What an event means as input, where nothing else is said."""
-        ...
+
+@dataclass(frozen=True)
+class Startables:
+    """The domains of definitions, by the kind of their runs."""
+
+    runs: Runs
+    by_kind: Mapping[RunKind, Startable]
+
+    def of(self, kind: RunKind) -> Startable:
+        """The domain of a kind. Raises KindUnknown."""
+        if kind not in self.by_kind:
+            raise KindUnknown(f"there are no definitions of kind {kind!r} here; there are {', '.join(self.by_kind)}")
+        return self.by_kind[kind]
+
+    async def start_in(
+        self,
+        connection: Connection,
+        principal: Tenant,
+        kind: RunKind,
+        definition_id: UUID,
+        order: Order,
+        event: Mapping[str, Any] | None = None,
+    ) -> RunDetail:
+        """Accepts a run of a definition, in the caller's transaction. Raises KindUnknown, NotFound, InvalidRequest."""
+        work, fitting = await self.of(kind).prepare(connection, definition_id, order, event)
+        return await self.runs.accept_in(connection, principal, work, fitting)

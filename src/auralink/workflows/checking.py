@@ -77,11 +77,15 @@ class _Loader(yaml.SafeLoader):
 
 def check_text(text: str, *, tools: Collection[str] | None = None) -> Definition:
     """As `check`, for JSON or YAML. Raises DefinitionInvalid."""
+    return check(read_text(text), tools=tools)
+
+
+def read_text(text: str) -> Any:
+    """The data in JSON or YAML. Raises DefinitionInvalid for what is neither."""
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader that allows less)
-    except yaml.YAMLError as error:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader that allows less)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:  # ValueError: a date that there is not
         raise DefinitionInvalid([Problem("", f"this is neither JSON nor YAML: {' '.join(str(error).split())}")]) from None
-    return check(data, tools=tools)
 
 
 def check(data: Any, *, tools: Collection[str] | None = None) -> Definition:

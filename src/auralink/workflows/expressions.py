@@ -4,8 +4,9 @@ Neither can do anything but read the state: there is no evaluation of code. A te
 stands for the value itself, not for its text. The engine (engines/langgraph) reads both in the same way.
 """
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jmespath
@@ -14,6 +15,8 @@ from jmespath.exceptions import JMESPathError
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _FIRST_ONLY = {"subexpression", "index_expression", "projection", "value_projection", "flatten", "filter_projection", "pipe"}
 _RELATIVE = {"expref"}
+EMPTY: tuple[Any, ...] = (None, False, "", [], {})
+MAX_SMALL, MAX_MEMBERS = 1_000, 16
 
 
 class BadExpression(ValueError):
@@ -46,6 +49,51 @@ def variables_in(value: Any) -> frozenset[str]:
     if isinstance(value, list):
         return frozenset(name for inner in value for name in variables_in(inner))
     return frozenset()
+
+
+def is_small(expression: str) -> bool:
+    """Whether an expression can only make of a value a few times as much: one that is read in the service itself must be.
+
+    `[@, @]` behind one another doubles each time; what an engine reads is bounded by the memory of its process.
+    """
+    return len(expression) <= MAX_SMALL and _members(jmespath.compile(expression.strip()).parsed) <= MAX_MEMBERS
+
+
+def filled(value: Any, variables: Mapping[str, Any]) -> Any:
+    """A JSON value with the expressions in its texts filled in. Raises BadExpression for one that cannot take what it is given."""
+    if isinstance(value, Mapping):
+        return {key: filled(inner, variables) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [filled(inner, variables) for inner in value]
+    if not isinstance(value, str):
+        return value
+    whole = PLACEHOLDER.fullmatch(value.strip())
+    if whole and "}}" not in whole[1]:
+        return look_up(whole[1], variables)
+    return PLACEHOLDER.sub(lambda match: _text(look_up(match[1], variables)), value)
+
+
+def look_up(expression: str, variables: Mapping[str, Any]) -> Any:
+    """The value of an expression. Raises BadExpression."""
+    try:
+        return jmespath.search(expression.strip(), variables)
+    except JMESPathError as error:
+        raise BadExpression(f"{expression.strip()!r}: {' '.join(str(error).split())}") from None
+
+
+def is_true(value: Any) -> bool:
+    """Whether a value counts as true in JMESPath: false, null and what is empty do not, 0 does."""
+    return not any(value is empty or (value == empty and type(value) is type(empty)) for empty in EMPTY)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def _members(tree: Any) -> int:
+    children = tree.get("children", ())
+    own = len(children) if tree["type"] in ("multi_select_list", "multi_select_dict") else 0
+    return own + sum(_members(child) for child in children)
 
 
 def _roots(tree: Any) -> Iterator[str]:

@@ -10,8 +10,9 @@ from starlette.responses import HTMLResponse, Response
 from auralink.auth.signed import Signed
 from auralink.core.errors import NotFound
 from auralink.core.http import JSONBytes
+from auralink.core.idempotency import once
 from auralink.mcp.oauth.schemas import Callback, StartBody, Started
-from auralink.mcp.routes import SOURCE, Components, once
+from auralink.mcp.routes import SOURCE, Components
 from auralink.mcp.schemas import ConnectionView
 
 router = APIRouter(tags=["oauth"])

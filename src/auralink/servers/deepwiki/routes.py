@@ -7,9 +7,10 @@ from pydantic import StringConstraints
 
 from auralink.auth.dependencies import Authenticated
 from auralink.auth.principal import Principal
+from auralink.core.idempotency import once
 from auralink.mcp.components import MCP
 from auralink.mcp.operations import OperationBody, operate, structured
-from auralink.mcp.routes import SOURCE, Components, once
+from auralink.mcp.routes import SOURCE, Components
 
 router = APIRouter(prefix="/api/v1/mcp/deepwiki", tags=["deepwiki"])
 RepoName = Annotated[str, StringConstraints(min_length=1, max_length=1000)]

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Body, Request, Response
 from auralink.auth.dependencies import Authenticated
 from auralink.auth.principal import Principal
 from auralink.core.errors import InvalidRequest
+from auralink.core.idempotency import once
 from auralink.mcp.components import MCP
 from auralink.mcp.operations import operate
-from auralink.mcp.routes import SOURCE, Components, once
+from auralink.mcp.routes import SOURCE, Components
 from auralink.servers.memory.hosted import from_result, to_call
 
 router = APIRouter(prefix="/api/v1/mcp/memory", tags=["memory"])

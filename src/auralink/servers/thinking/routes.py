@@ -9,11 +9,12 @@ from pydantic import Field, StringConstraints
 
 from auralink.auth.dependencies import Authenticated
 from auralink.auth.principal import Principal
+from auralink.core.idempotency import once
 from auralink.core.ids import uuid7
 from auralink.llm.service import SERVER, ModelGateway
 from auralink.mcp.components import MCP
 from auralink.mcp.operations import OperationBody
-from auralink.mcp.routes import SOURCE, Components, once
+from auralink.mcp.routes import SOURCE, Components
 from auralink.servers.thinking.server import THREAD_META, TOOL
 from auralink.servers.thinking.solving import MAX_THOUGHTS, Message, Model, Tool, solve
 
