@@ -85,6 +85,8 @@ def _strain(console: Console, home: Path, *, quick: bool) -> None:
         pid = service.process.pid
         console.print(strain.abandoned(plans["bare"], pid, strain.QUICK_SESSIONS if quick else strain.SESSIONS))
         console.print(strain.strained(plans["bare"], plans, doomed.kill, pid, seconds=3.0 if quick else 10.0))
+        if not quick:
+            console.print(strain.unread(plans["flood"], pid))
 
 
 def _facts(cold: float, warm: float, idle: float, loaded: float) -> Table:

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -18,7 +20,10 @@ STRANGERS = 20
 PAUSE = 0.02
 """Seconds that each caller waits between calls: what is measured is the wait behind others, not the machine's own limit."""
 TRICKLING = 500
+DROPPED_WITHIN = 90.0
 SESSIONS, QUICK_SESSIONS = 10_000, 1_000
+ESTABLISHED = "01"
+"""In /proc/net/tcp."""
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
@@ -44,7 +49,8 @@ def strained(good: Plan, bad: Mapping[str, Plan], kill: Callable[[], None], pid:
     troubles: dict[str, Callable[[], contextlib.AbstractContextManager[None]]] = {
         f"{STRANGERS} others call one that hangs": lambda: _beside(bad["hang"], seconds),
         f"{STRANGERS} others call one that was killed": lambda: _beside(bad["killed"], seconds),
-        f"{STRANGERS} others call one that floods, and do not read": lambda: _clients("unread", bad["flood"], STRANGERS),
+        f"{STRANGERS} others call one that floods": lambda: _clients("unread", bad["flood"], STRANGERS),
+        f"{STRANGERS} others ask it for progress, and do not read": lambda: _clients("unread", _loud(bad["flood"]), STRANGERS),
         f"{TRICKLING} clients send a byte a second": lambda: _clients("trickle", good, TRICKLING),
     }
     for what, trouble in troubles.items():
@@ -55,6 +61,21 @@ def strained(good: Plan, bad: Mapping[str, Plan], kill: Callable[[], None], pid:
         with trouble():
             row(what, alone["p99_ms"], processes.load(neighbours))
         table.add_section()
+    return table
+
+
+def unread(flood: Plan, pid: int) -> Table:
+    """How long clients that do not read the progress that they have asked for are kept, and what they take meanwhile."""
+    before = most = processes.memory_mib(pid)
+    with _clients("unread", _loud(flood), STRANGERS):
+        started, others = time.monotonic(), _connections(flood["port"]) - STRANGERS
+        while (left := _connections(flood["port"]) - others) > 0 and time.monotonic() < started + DROPPED_WITHIN:
+            most = max(most, processes.memory_mib(pid))
+            time.sleep(0.5)
+        seconds = time.monotonic() - started
+    table = Table(title=f"{STRANGERS} clients that do not read", show_header=False)
+    table.add_row("dropped", f"{STRANGERS - left} within {seconds:.0f} s")
+    table.add_row("memory before, at most and after (PSS)", f"{before:.0f}, {most:.0f}, {processes.memory_mib(pid):.0f} MiB")
     return table
 
 
@@ -72,6 +93,20 @@ def abandoned(plan: Plan, pid: int, sessions: int) -> Table:
     table.add_row("sessions", f"{done:,}" + (f" ({errors} errors)" if errors else ""))
     table.add_row("memory before and after (PSS)", f"{before:.0f} MiB, {after:.0f} MiB ({after / before - 1:+.0%})")
     return table
+
+
+def _loud(flood: Plan) -> Plan:
+    """The plan with long messages of progress that the client asks for."""
+    body = json.loads(flood["body"])
+    body["params"]["arguments"]["text"] = "x" * 5_000
+    body["params"]["_meta"]["progressToken"] = 1
+    return {**flood, "body": json.dumps(body)}
+
+
+def _connections(port: int) -> int:
+    """How many connections to a port of this machine are open, at the side of whoever listens there."""
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == ESTABLISHED for row in rows)
 
 
 @contextlib.contextmanager
@@ -109,7 +144,9 @@ async def _client(kind: str, plan: Plan) -> None:
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     while True:
         with contextlib.suppress(OSError):
-            reader, writer = await asyncio.open_connection(plan["host"], plan["port"], limit=1024)
+            taker = socket.create_connection((plan["host"], plan["port"]))
+            taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader, writer = await asyncio.open_connection(sock=taker, limit=1024)
             writer.write(f"POST {plan['path']} HTTP/1.1\r\n{head}\r\n".encode())
             if kind == "unread":
                 writer.write(body)

@@ -1,7 +1,7 @@
 """What the bench calls, each a process of its own: `python -m bench.upstreams sdk|bare|hang|flood|proxy PORT [URL]`.
 
 `sdk` is a server of the official SDK (stateless, JSON answers); `bare` answers the same three requests by hand at as little CPU
-as Python allows; `hang` never answers a call, `flood` answers with progress that does not end.
+as Python allows; `hang` never answers a call, `flood` answers with progress that does not end, each message ten times the call's text.
 `proxy` is the baseline: Starlette and aiohttp, forwarding to URL, without authentication, policy or log.
 """
 
@@ -62,10 +62,10 @@ async def _hang(_message: dict[str, Any], _send: Send) -> None:
 
 
 async def _flood(message: dict[str, Any], send: Send) -> None:
-    """Progress of a kilobyte each, as fast as it is taken."""
+    """Progress as fast as it is taken."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     token = (message["params"].get("_meta") or {}).get("progressToken", 0)
-    params = {"progressToken": token, "progress": 1, "message": "x" * 1000}
+    params = {"progressToken": token, "progress": 1, "message": message["params"]["arguments"]["text"] * 10}
     event = orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
     while True:
         await send({"type": "http.response.body", "body": b"data: " + event + b"\n\n", "more_body": True})
