@@ -102,6 +102,16 @@ class World:
                 pids += [child.pid for child in psutil.Process(self.running[worker].pid).children(recursive=True)]
         return pids
 
+    def _pause(self, name: str) -> None:
+        """Stops a process with all below it for longer than its lease: when they go on, another has their runs."""
+        pids = [self.running[name].pid]
+        with contextlib.suppress(psutil.Error):
+            pids += [child.pid for child in psutil.Process(pids[0]).children(recursive=True)]
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
+        for pid in reversed(pids):  # the engines before their worker, which would stop them
+            asyncio.get_running_loop().call_later(LEASE * 1.5, _signal, pid, signal.SIGCONT)
+
     def strike(self) -> None:
         """Kills one of them, or stops one for longer than its lease."""
         victim = self.chance.choices(("api", *WORKERS, "engine", "postgres", "pause"), (3, 1, 1, 2, 1, 4))[0]
@@ -114,9 +124,7 @@ class World:
             if pids := self.engines():
                 _signal(self.chance.choice(pids), signal.SIGKILL)
         elif victim == "pause":
-            paused = self.running[self.chance.choice(("api", *WORKERS))].pid
-            _signal(paused, signal.SIGSTOP)
-            asyncio.get_running_loop().call_later(LEASE * 1.5, _signal, paused, signal.SIGCONT)
+            self._pause(self.chance.choice(("api", *WORKERS, *WORKERS)))
         else:
             self.running[victim].kill()
 
