@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from auralink.core.egress import EgressGuard
+from auralink.core.http_client import HttpClient
 from auralink.mcp.rounds import request_with_input
 from auralink.mcp.upstream.errors import UpstreamError
-from auralink.mcp.upstream.http import HttpTransport, http_client
-from auralink.mcp.upstream.session import KEY_OF_ITEM, UpstreamSession
+from auralink.mcp.upstream.http import HttpTransport
+from auralink.mcp.upstream.session import KEY_OF_ITEM, Kind, UpstreamSession
 from auralink.mcp.upstream.transport import Message
 from conformance import suite
 from conformance.suite import Check
@@ -42,6 +43,8 @@ SCENARIOS: Mapping[str, Sequence[str]] = {
     ),
 }
 ARGUMENTS: Mapping[str, Any] = {"string": "text", "number": 1, "integer": 1, "boolean": True, "array": [], "object": {}}
+READ: Sequence[tuple[Kind, str, str]] = (("resources", "resources/read", "uri"), ("prompts", "prompts/get", "name"))
+"""Lists, how an item of each is read, and the parameter that names it."""
 ECHO_TOOL, ECHOED_TOOL = "json_schema_echo", "json_schema_2020_12_tool"
 
 
@@ -76,14 +79,14 @@ class Answering:
 async def run(url: str) -> None:
     """Everything that a server of the suite waits for."""
     context = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
-    async with http_client(EgressGuard(), trusted=True) as http:
+    async with HttpClient(EgressGuard(), trusted=True) as http:
         session = UpstreamSession(HttpTransport(http, "suite", url, dict), "suite")
         await session.open(CALL_SECONDS)
         tools = await session.list_tools(_soon())
         calls = context.get("toolCalls") or [_call(tool, tools) for tool in tools.values()]
         for call in calls:
             await _try(session, "tools/call", call)
-        for kind, method, key in (("resources", "resources/read", "uri"), ("prompts", "prompts/get", "name")):
+        for kind, method, key in READ:
             for item in (await session.listed(kind, _soon())).values():
                 await _try(session, method, {key: item[KEY_OF_ITEM[kind]]})
         await session.close()
