@@ -112,7 +112,9 @@ async def test_a_client_that_goes_away_before_the_answer_is_recorded(house: Hous
         await asyncio.gather(asking, return_exceptions=True)
     await eventually(house.calls)
     trouble.released.set()
-    assert house.calls()[0]["outcome"] == "cancelled"
+    (call,) = house.calls()
+    assert (call["outcome"], call["usage_exact"]) == ("cancelled", False)
+    assert call["prompt_tokens"] > 0, "the provider may bill what it was sent"
 
 
 async def test_what_may_pass_is_tried_again_after_as_long_as_the_provider_asks(house: House) -> None:

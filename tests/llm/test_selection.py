@@ -205,14 +205,29 @@ async def test_models_that_failed_lately_move_back(house: SharedHouse) -> None:
             (id, user_id, at, endpoint, requested, model_id, provider, latency_ms, success, outcome, error_class, source)
             VALUES (%s, %s, %s, 'chat.completions', 'auto', %s, 'x', 100, false, 'provider_error', 'overloaded', 'v1')"""
         for _ in range(20):
-            house.rows(query, uuid7(), house.user_id, datetime.now(UTC), first["model_id"])
+            house.rows(query, uuid7(), uuid7(), datetime.now(UTC), first["model_id"])
         await health.refresh()
         after = await select(client)
         assert after["model_id"] != first["model_id"]
         (moved,) = (c for c in after["candidates"] if c["model_id"] == first["model_id"])
         assert moved["score"] < first["score"] / 5
-    house.rows("DELETE FROM auralink.llm_performance_metrics WHERE user_id = %s", house.user_id)
+    house.rows("DELETE FROM auralink.llm_performance_metrics WHERE provider = 'x'")
     await health.refresh()
+
+
+async def test_one_users_failures_do_not_decide_for_all(house: SharedHouse) -> None:
+    health = house.service.app.state.llm.health
+    query = """INSERT INTO auralink.llm_performance_metrics
+        (id, user_id, at, endpoint, requested, model_id, provider, latency_ms, success, outcome, error_class, source)
+        VALUES (%s, %s, %s, 'chat.completions', 'auto', 'openai/gpt-4o', 'y', 100, %s, 'ok', 'overloaded', 'v1')"""
+    for number in range(12):
+        who = house.user_id if number < 3 else uuid7()
+        house.rows(query, uuid7(), who, datetime.now(UTC), number >= 3)
+    await health.refresh()
+    measured = health.of("openai/gpt-4o")
+    house.rows("DELETE FROM auralink.llm_performance_metrics WHERE provider = 'y'")
+    await health.refresh()
+    assert (measured.calls, measured.succeeded) == (12, 11), "nine users of ten were well served"
 
 
 @pytest.mark.parametrize("name", ["openai/a\r\nx-injected: 1", "openai/\x00", "openai/" + "x" * 300, "openai/é"])

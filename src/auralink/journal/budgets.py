@@ -4,11 +4,13 @@ Counters and reservations are Postgres' (migration 10), so that no two calls, in
 call reserved whose process died counts as used.
 """
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from auralink.core.db import Database, Tenant
 from auralink.core.errors import AuralinkError
@@ -29,16 +31,20 @@ class Budgets:
 
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._turns: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
     async def reserve(
         self, principal: Tenant, call_id: UUID, scopes: Sequence[str], *, tokens: int, cost_usd: Decimal, seconds: float
     ) -> None:
         """Reserves what a call may use at most, in every limit that the user has in these scopes; for `seconds`, unless it is settled.
 
+        Calls of one user take turns: they would wait for each other's counters anyway, and hold all connections meanwhile.
+
         Raises:
             BudgetExceeded: the first limit that has no room for it. Nothing is reserved then.
         """
-        async with self._db.tenant(principal) as connection:
+        turn = self._turns.setdefault(principal.user_id, asyncio.Lock())
+        async with turn, self._db.tenant(principal) as connection:
             refused = await store.reserve(connection, call_id, list(scopes), tokens, cost_usd, timedelta(seconds=seconds))
         if refused is not None:
             raise _exceeded(refused, tokens, cost_usd)

@@ -49,6 +49,8 @@ MAX_TRIED = 4
 """Models that are tried for one request."""
 OWN_FAULT = frozenset({"invalid_request"})
 """Failures that the next model would not mend."""
+UNHEARD = frozenset({"cancelled", "timeout", "broken_off"})
+"""Ends of a call that was sent and not answered: the provider may bill it, so its prompt counts."""
 CHAT, EMBEDDINGS = "chat.completions", "embeddings"
 DONE = "[DONE]"
 REPLAYED = "journal"
@@ -356,6 +358,8 @@ class ModelGateway:
             raise
         finally:
             call.latency_ms = (time.perf_counter() - call.started) * 1000
+            if call.attempts and not call.usage.prompt and {call.outcome, call.error_class} & UNHEARD:
+                call.usage = Usage(prompt=request.likely_tokens, exact=False)
             self._price(call)
             self._measure(call)
             await self._audit.commit(_operation(call), call, *call.earlier, *(in_run.records(call) if in_run is not None else ()))
