@@ -347,7 +347,8 @@ class _Telling:
             except AttemptOver:
                 self._over = True
             del self._said[: len(batch)]
-            self._written.set()
+            if self._over or not self._said:
+                self._written.set()
 
 
 def gateways_at(base_url: str) -> Gateways:
