@@ -8,6 +8,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 from mcp_types import INVALID_REQUEST, PARSE_ERROR, PROTOCOL_VERSION_META_KEY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from auralink.core.errors import AuralinkError, Forbidden
 from auralink.core.http import RefusedBody, problem_of
 from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.hearing import Hearings
+from auralink.mcp.downstream.incoming import Incoming
 from auralink.mcp.downstream.legacy import LegacyEra
 from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.downstream.modern import Body, ModernEra
@@ -64,13 +66,13 @@ class McpEndpoint:
         self._legacy = LegacyEra(methods, Signer(key, "session"), hearings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        http = HttpRequest(scope, receive)
+        http = Incoming(scope, receive)
         try:
             self._check_host(http)
-            principal = await self._verifier.verify(bearer_token(http.headers))
-            await self._dispatch(http, receive, send, principal, await self._view(http, principal))
+            principal = await self._verifier.verify(bearer_token(Headers(scope=scope)))
+            await self._dispatch(http, send, principal, await self._view(http, principal))
         except Unauthenticated as error:
-            metadata = f"{base_of(http)}{WELL_KNOWN}{quote(scope['path'])}"
+            metadata = f"{base_of(HttpRequest(scope))}{WELL_KNOWN}{quote(scope['path'])}"
             error.headers["WWW-Authenticate"] += f', resource_metadata="{metadata}"'
             await problem_of(error, scope["path"])(scope, receive, send)
         except AuralinkError as error:
@@ -82,46 +84,44 @@ class McpEndpoint:
         except (SlowReader, ClientDisconnect):
             return
 
-    async def _dispatch(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View) -> None:
+    async def _dispatch(self, http: Incoming, send: Send, principal: Principal, view: View) -> None:
         modern = http.headers.get("mcp-protocol-version") in MODERN_PROTOCOL_VERSIONS
         if http.method == "POST":
             body = await _body(http)
             if isinstance(body, list):
-                await self._legacy.answer_batch(http, receive, send, principal, view, body)
+                await self._legacy.answer_batch(http, send, principal, view, body)
             elif modern or _has_envelope(body):
-                await self._post_modern(http, receive, send, principal, view, body)
+                await self._post_modern(http, send, principal, view, body)
             else:
-                await self._legacy.answer(http, receive, send, principal, view, body)
+                await self._legacy.answer(http, send, principal, view, body)
         elif http.method == "GET" and not modern:
-            await self._legacy.stream(http, receive, send, principal, view)
+            await self._legacy.stream(http, send, principal, view)
         elif http.method == "DELETE" and not modern:
             await self._legacy.end(http, send, principal)
         else:
             allowed = "POST" if modern else "GET, POST, DELETE"
-            await Response(status_code=405, headers={"Allow": allowed})(http.scope, receive, send)
+            await Response(status_code=405, headers={"Allow": allowed})(http.scope, http.receive, send)
 
-    async def _post_modern(
-        self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body
-    ) -> None:
+    async def _post_modern(self, http: Incoming, send: Send, principal: Principal, view: View, body: Body) -> None:
         if "method" not in body:
             raise RpcError(INVALID_REQUEST, "a client of this revision sends requests and notifications, no responses")
         if "id" not in body:
             await Reply(send).accepted()
             return
-        await self._modern.answer(http, receive, send, principal, view, body)
+        await self._modern.answer(http, send, principal, view, body)
 
-    async def _view(self, http: HttpRequest, principal: Principal) -> View:
+    async def _view(self, http: Incoming, principal: Principal) -> View:
         """What the address shows: a connection, the tools that it names, those of a toolset, one that finds the others."""
-        asked = http.query_params
+        asked = http.query
         names: set[str] | None = None
         if "tools" in asked:
             names = {name for name in asked["tools"].split(",") if name}
         if "toolset" in asked:
             names = (names or set()) | await self._toolsets.tools(principal, asked["toolset"])
         finding = asked.get("find_tools", "0") not in ("0", "false", "")
-        return View(http.path_params.get("connection"), None if names is None else frozenset(names), finding)
+        return View(http.connection, None if names is None else frozenset(names), finding)
 
-    def _check_host(self, http: HttpRequest) -> None:
+    def _check_host(self, http: Incoming) -> None:
         """Refuses what a web page on another site makes a browser send (spec: basic/transports, "Security warning")."""
         host = _host_name(http.headers.get("host", ""))
         if self._allowed_hosts is not None and host not in self._allowed_hosts:
@@ -134,7 +134,7 @@ class McpEndpoint:
             raise HostRefused(f"a page of {origin!r} may not use this service")
 
 
-async def _body(http: HttpRequest) -> Body | list[Body]:
+async def _body(http: Incoming) -> Body | list[Body]:
     """The JSON-RPC message of a POST, or the messages of a batch. Raises `RpcError`."""
     accept = http.headers.get("accept", "")
     if "*/*" not in accept and ("application/json" not in accept or "text/event-stream" not in accept):

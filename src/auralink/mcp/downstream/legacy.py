@@ -13,13 +13,13 @@ from uuid import uuid4
 
 from mcp_types import INVALID_REQUEST
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_HANDSHAKE_VERSION
-from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Send
 
 from auralink.auth.principal import Principal
 from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.exchange import ClientGone, first_of
 from auralink.mcp.downstream.hearing import MAX_SUBSCRIPTIONS, Hearing, Hearings
+from auralink.mcp.downstream.incoming import Incoming
 from auralink.mcp.downstream.methods import Methods, Request
 from auralink.mcp.downstream.reply import Part, Reply
 from auralink.mcp.downstream.sessions import Sessions
@@ -108,7 +108,7 @@ class LegacyEra:
         self._running: dict[tuple[str, Any], asyncio.Task[dict[str, Any]]] = {}
         self._waiting: dict[tuple[str, Any], asyncio.Future[Message]] = {}
 
-    async def answer(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body) -> None:
+    async def answer(self, http: Incoming, send: Send, principal: Principal, view: View, body: Body) -> None:
         """Answers one POST: a request, a notification, or the response to a request of ours."""
         if body.get("method") == "initialize":
             await self._initialize(send, principal, view, body)
@@ -125,11 +125,9 @@ class LegacyEra:
             self._take_notification(session, body)
             await reply.accepted()
         else:
-            await self._answer_request(reply, receive, principal, view, session, body)
+            await self._answer_request(reply, http.receive, principal, view, session, body)
 
-    async def answer_batch(
-        self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, batch: list[Body]
-    ) -> None:
+    async def answer_batch(self, http: Incoming, send: Send, principal: Principal, view: View, batch: list[Body]) -> None:
         """Answers several messages at once, which 2025-03-26 has and no other revision; requests are answered in one stream."""
         reply, session = Reply(send), self._session(http, principal)
         if session.version != BATCHING_VERSION:
@@ -145,10 +143,12 @@ class LegacyEra:
         if not requests:
             await reply.accepted()
             return
-        await asyncio.gather(*(self._answer_request(Part(reply), receive, principal, view, session, body) for body in requests))
+        await asyncio.gather(
+            *(self._answer_request(Part(reply), http.receive, principal, view, session, body) for body in requests)
+        )
         await reply.end()
 
-    async def stream(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View) -> None:
+    async def stream(self, http: Incoming, send: Send, principal: Principal, view: View) -> None:
         """GET: announcements to the session's client, until it goes."""
         reply, session = Reply(send), self._session(http, principal)
         memory = self._sessions.remember(session.key)
@@ -158,7 +158,7 @@ class LegacyEra:
                 await hearing.subscribe(list(memory.subscribed))
                 await hearing.ready()
                 await reply.keep_alive()
-                while (heard := await self._next(reply, receive, hearing)) is not None:
+                while (heard := await self._next(reply, http.receive, hearing)) is not None:
                     method, params = heard
                     message = {"jsonrpc": "2.0", "method": method}
                     await reply.event({**message, "params": params} if params else message)
@@ -167,7 +167,7 @@ class LegacyEra:
         if not reply.finished:
             await reply.end()
 
-    async def end(self, http: HttpRequest, send: Send, principal: Principal) -> None:
+    async def end(self, http: Incoming, send: Send, principal: Principal) -> None:
         """DELETE: the session's calls in this process are cancelled, and its id is no longer taken here."""
         reply, session = Reply(send), self._session(http, principal)
         self._sessions.end(session.key)
@@ -200,7 +200,7 @@ class LegacyEra:
         reply = Reply(send, [(SESSION_ID.encode(), token.encode())])
         await reply.finish({"jsonrpc": "2.0", "id": body.get("id"), "result": result})
 
-    def _session(self, http: HttpRequest, principal: Principal) -> Session:
+    def _session(self, http: Incoming, principal: Principal) -> Session:
         """The session of a request. Raises `RpcError` with status 400 or 404."""
         token = http.headers.get(SESSION_ID)
         if token is None:

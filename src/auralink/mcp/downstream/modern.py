@@ -17,7 +17,6 @@ from mcp.shared.inbound import (
 )
 from mcp_types import HEADER_MISMATCH, INTERNAL_ERROR, INVALID_PARAMS, LOG_LEVEL_META_KEY, SERVER_INFO_META_KEY
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from starlette.requests import Request as HttpRequest
 from starlette.types import Receive, Send
 
 from auralink.auth.principal import Principal
@@ -25,6 +24,7 @@ from auralink.mcp.downstream.dialogue import Dialogues, ModernPeer
 from auralink.mcp.downstream.errors import RpcError
 from auralink.mcp.downstream.exchange import ClientGone, first_of
 from auralink.mcp.downstream.hearing import Hearing, Hearings
+from auralink.mcp.downstream.incoming import Incoming
 from auralink.mcp.downstream.methods import KIND_OF_METHOD, SERVER_INFO, Methods, Request
 from auralink.mcp.downstream.reply import Reply
 from auralink.mcp.downstream.signed import Signer
@@ -53,16 +53,15 @@ class ModernEra:
         self._hearings = hearings
         self._dialogues = Dialogues()
 
-    async def answer(self, http: HttpRequest, receive: Receive, send: Send, principal: Principal, view: View, body: Body) -> None:
+    async def answer(self, http: Incoming, send: Send, principal: Principal, view: View, body: Body) -> None:
         """Answers one request."""
         reply, request_id = Reply(send), body["id"]
         try:
-            headers = _headers(http)
-            route = _verified(http, headers, body)
+            route = _verified(http, body)
             if body["method"] == "subscriptions/listen":
-                await self._listen(reply, receive, principal, view, body)
+                await self._listen(reply, http.receive, principal, view, body)
                 return
-            result = await self._result(headers, reply, receive, principal, view, body, route)
+            result = await self._result(http, reply, principal, view, body, route)
         except RpcError as error:
             status = error.status or ERROR_CODE_HTTP_STATUS.get(error.error["code"], 200)
             await reply.finish({"jsonrpc": "2.0", "id": request_id, "error": error.error}, status)
@@ -73,9 +72,8 @@ class ModernEra:
 
     async def _result(
         self,
-        headers: Mapping[str, str],
+        http: Incoming,
         reply: Reply,
-        receive: Receive,
         principal: Principal,
         view: View,
         body: Body,
@@ -87,10 +85,10 @@ class ModernEra:
         if method in WITHOUT_METHOD:
             method = f"{method} (not a method of {route.protocol_version})"
         params = dict(body["params"])
-        task, peer = self._resumed(principal, params) or self._begun(principal, view, method, params, route, headers)
+        task, peer = self._resumed(principal, params) or self._begun(principal, view, method, params, route, http.headers)
         peer.reply = reply
         try:
-            done = await first_of(reply, receive, task, peer.asked)
+            done = await first_of(reply, http.receive, task, peer.asked)
         except ClientGone:
             task.cancel()
             raise
@@ -180,20 +178,15 @@ class ModernEra:
         return getting.result()
 
 
-def _verified(http: HttpRequest, headers: Mapping[str, str], body: Body) -> InboundModernRoute:
+def _verified(http: Incoming, body: Body) -> InboundModernRoute:
     """What the envelope says, once the headers repeat it. Raises `RpcError`."""
-    duplicated = find_duplicated_routing_header(http.headers.items())
+    duplicated = find_duplicated_routing_header(http.fields)
     if duplicated is not None:
         raise RpcError(HEADER_MISMATCH, f"{duplicated} header appears more than once")
-    verdict = classify_inbound_request(body, headers=headers)
+    verdict = classify_inbound_request(body, headers=http.headers)
     if isinstance(verdict, InboundLadderRejection):
         raise RpcError(verdict.code, verdict.message, data=verdict.data)
     return verdict
-
-
-def _headers(http: HttpRequest) -> dict[str, str]:
-    """The headers without the whitespace around their values, which is no part of them (RFC 9110, 5.5)."""
-    return {name: value.strip(" \t") for name, value in http.headers.items()}
 
 
 def _stamped(method: str, result: dict[str, Any]) -> dict[str, Any]:
