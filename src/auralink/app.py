@@ -132,7 +132,7 @@ def _add_endpoints(app: FastAPI, parts: Parts, settings: Settings, foundation: F
 
 def _run_tools(parts: Parts) -> RunTools:
     """What runs can do besides what their user's servers offer; each domain of definitions adds how its runs are started."""
-    return RunTools(parts.runs, parts.journal, parts.approvals, parts.audit, {})
+    return RunTools(parts.runs, parts.journal, parts.approvals, parts.audit, parts.definitions.starts)
 
 
 def allowed_hosts(settings: Settings) -> frozenset[str] | None:

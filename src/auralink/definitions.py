@@ -1,15 +1,20 @@
 """The domains of definitions, put together: in the service with what users do with them, in a worker with its clock."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from auralink.agents.service import Agents
 from auralink.agents.starting import AgentStarter
+from auralink.auth.principal import Principal
 from auralink.core.db import Database
 from auralink.mcp.federation import Federation
 from auralink.runs.engine_manifest import default_root
 from auralink.runs.engines import Engines
+from auralink.runs.schemas import Order, Parent, RunDetail, RunKind
 from auralink.runs.service import Runs
 from auralink.runs.starting import Startables
+from auralink.runs.tools import Starts
 from auralink.schedules.service import Schedules
 from auralink.vault.service import Vault
 from auralink.webhooks.service import Webhooks
@@ -26,6 +31,23 @@ class Definitions:
     workflows: Workflows
     schedules: Schedules
     webhooks: Webhooks
+    starts: Mapping[RunKind, Starts]
+
+
+@dataclass(frozen=True)
+class ByName:
+    """Starts runs of one kind for other runs, which know a definition by its name."""
+
+    db: Database
+    startables: Startables
+    kind: RunKind
+
+    async def start(self, principal: Principal, name: str, given: Any, *, parent: Parent, idempotency_key: str) -> RunDetail:
+        """A run of the definition of that name or id; the same key gives the same run. Raises NotFound, InvalidRequest."""
+        async with self.db.tenant(principal) as connection:
+            definition_id = await self.startables.of(self.kind).find_id(connection, name)
+            order = Order(given, idempotency_key=idempotency_key, parent=parent)
+            return await self.startables.start_in(connection, principal, self.kind, definition_id, order)
 
 
 def build_startables(runs: Runs) -> Startables:
@@ -42,4 +64,5 @@ def build_definitions(db: Database, vault: Vault, federation: Federation, runs: 
         workflows=Workflows(db, federation, startables, require_engine),
         schedules=Schedules(db, startables),
         webhooks=Webhooks(db, vault, startables),
+        starts={kind: ByName(db, startables, kind) for kind in startables.by_kind},
     )

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from auralink.auth.principal import Principal
 from auralink.mcp.federation import Federation
+from auralink.runs.tools import ASK, SERVER
+
+OF_RUNS = {f"{SERVER}__{tool}" for tool in (ASK, "run_agent", "run_workflow")}
+"""What every run can call besides its user's tools."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,15 @@ class KnownTools(Collection[str]):
 
     def within(self, connections: Collection[str]) -> "KnownTools":
         """Those of some connections."""
-        names = frozenset(name for name in self.names if name.partition("__")[0] in connections)
+        names = frozenset(name for name in self.names if name.partition("__")[0] in {*connections, SERVER})
         return KnownTools(names, self.unreachable & frozenset(connections))
 
 
 async def known_tools(federation: Federation, principal: Principal) -> KnownTools:
     """The tools that a run of the principal could call: those denied are not among them, those quarantined neither."""
     page = await federation.tools(principal)
-    names = frozenset(tool.name for tool in page.items if tool.policy != "deny" and tool.pin == "approved")
-    return KnownTools(names, frozenset(missing.connection for missing in page.degraded))
+    names = {tool.name for tool in page.items if tool.policy != "deny" and tool.pin == "approved"}
+    return KnownTools(frozenset(names | OF_RUNS), frozenset(missing.connection for missing in page.degraded))
 
 
 async def known_connections(federation: Federation, principal: Principal) -> frozenset[str]:
