@@ -8,7 +8,7 @@ ENGINES := $(patsubst engines/%/engine.toml,%,$(wildcard engines/*/engine.toml))
 TESTED := langgraph
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run stop test check conformance format lock bench bench-wiki chaos clean
+.PHONY: help setup engines run stop test check conformance format lock bench bench-peers bench-wiki chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,8 @@ format: $(VENV)/.develop ## Format the code and mend what ruff can
 bench: $(VENV)/.develop ## Measure the gateway, printed beside a baseline of the same run
 	@exec $(BIN)/python -m bench
 
+bench-peers: bench/.peers/.installed bench ## The same beside FastMCP's proxy, which gets an environment of its own
+
 bench-wiki: $(VENV)/.develop ## Measure the wiki's answers; REPOS="path ..." are repositories with history
 	@exec $(BIN)/python bench/wiki.py $(REPOS)
 
@@ -73,6 +75,10 @@ $(VENV)/.service: requirements/base.txt pyproject.toml | $(VENV)/.python
 $(VENV)/.develop: requirements/dev.txt $(VENV)/.service
 	@$(MSG) 'installing what checks and tests need'
 	@$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on --require-hashes -r requirements/dev.txt
+	@touch $@
+
+bench/.peers/.installed: bench/peers.txt | $(VENV)/.develop
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python bench/.peers && $(BIN)/uv pip install -q -p bench/.peers/bin/python -r bench/peers.txt
 	@touch $@
 
 engines/%/.venv/.installed: engines/%/requirements.txt | $(VENV)/.service

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import indexing, models, processes, strain, tools
+from bench import indexing, models, peers, processes, strain, tools
 from bench.service import running_service, start_times
 
 CALLERS, QUICK_CALLERS = (1, 10, 50, 200), (1, 50)
@@ -65,6 +65,8 @@ def _tools(console: Console, home: Path, callers: tuple[int, ...], subjects: tup
         if "tools" in subjects:
             for kind, port in upstreams.items():
                 doors = tools.doors(kind, port, proxies[kind], service)
+                if kind == "bare" and peers.installed():
+                    doors.append(stack.enter_context(peers.door(doors[0])))
                 console.print(tools.measured(kind, doors, callers, QUICK_SECONDS if quick else SECONDS))
             console.print(_facts(cold, warm, idle, processes.memory_mib(service.process.pid)))
         if "wiki" in subjects:

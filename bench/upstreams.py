@@ -22,6 +22,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 ECHO = {"name": "echo", "description": "Says it again.", "inputSchema": {"type": "object"}}
+LISTED = {"tools": [ECHO], "ttlMs": 3_600_000, "cacheScope": "private", "resultType": "complete"}
 DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
 
 
@@ -79,7 +80,7 @@ KIND = sys.argv[1] if __name__ == "__main__" else "bare"
 def _result(message: dict[str, Any]) -> dict[str, Any]:
     if message["method"] == "tools/call":
         return {"content": [{"type": "text", "text": message["params"]["arguments"]["text"]}], "resultType": "complete"}
-    return {"tools": [ECHO], "ttlMs": 3_600_000} if message["method"] == "tools/list" else DISCOVERED
+    return LISTED if message["method"] == "tools/list" else DISCOVERED
 
 
 def proxy(url: str) -> Starlette:
