@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,15 +13,15 @@ import orjson
 import typer
 from dotenv import load_dotenv
 from rich.console import Console
-from rich.table import Table
 
 from auralink import __version__
-from auralink.auth.tokens import issue_token
+from auralink.cli_acting import Json, User, act, embedded_token, json_object, out, print_json, print_table
 from auralink.cli_models import models
+from auralink.cli_runs import run, runs
 from auralink.client import ApiError, AuraLink, ServiceUnreachable
 from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
-from auralink.core.settings import Settings, load_settings
+from auralink.core.settings import load_settings
 from auralink.engines_cli import engines
 
 app = typer.Typer(
@@ -37,13 +36,11 @@ memory = typer.Typer(no_args_is_help=True, help="A user's memory as a file (the 
 app.add_typer(memory, name="memory")
 app.add_typer(engines, name="engines")
 app.add_typer(models, name="models")
-out = Console()
+app.add_typer(runs, name="runs")
+app.command("run")(run)
 progress_out = Console(stderr=True)
 
-User = Annotated[str, typer.Option("--user", help="act as this user (embedded mode; else AURALINK_TOKEN says who you are)")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON")]
 UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
-SHORT = timedelta(hours=1)
 
 
 def main() -> None:
@@ -146,7 +143,7 @@ def token(
     email: Annotated[str | None, typer.Option()] = None,
 ) -> None:
     """Issue a token (embedded mode only)."""
-    print(_embedded_token(load_settings(), user, role, _duration(ttl), email).reveal())
+    print(embedded_token(load_settings(), user, role, _duration(ttl), email).reveal())
 
 
 @keys.command("rotate")
@@ -179,9 +176,9 @@ def connect(
     """Connect an MCP server."""
     fields: dict[str, Any] = {"name": name, "endpoint": endpoint, "credentials": _credentials(credential_env)}
     given = {key: value for key, value in fields.items() if value is not None}
-    answer = _run(user, lambda client: client.connect(server_type, **given))
+    answer = act(user, lambda client: client.connect(server_type, **given))
     if json:
-        _print_json(answer.model_dump(mode="json"))
+        print_json(answer.model_dump(mode="json"))
     else:
         print(f"connected {answer.server_name} as {answer.name!r}: {answer.connection_id}")
         if answer.authorization_url is not None:
@@ -193,29 +190,29 @@ def connect(
 @app.command()
 def disconnect(connection_id: UUID, user: User = "demo") -> None:
     """Close a connection and delete its credential."""
-    _run(user, lambda client: client.disconnect(connection_id))
+    act(user, lambda client: client.disconnect(connection_id))
     print("disconnected")
 
 
 @app.command()
 def connections(user: User = "demo", json: Json = False) -> None:
     """List your connections."""
-    page = _run(user, lambda client: client.connections())
+    page = act(user, lambda client: client.connections())
     if json:
-        _print_json(page.model_dump(mode="json"))
+        print_json(page.model_dump(mode="json"))
         return
     rows = [(str(c.connection_id), c.name, c.server_type, c.status, c.last_error or "") for c in page.items]
-    _print_table(("id", "name", "type", "status", "last error"), rows)
+    print_table(("id", "name", "type", "status", "last error"), rows)
 
 
 @app.command()
 def tools(query: Annotated[str | None, typer.Argument()] = None, user: User = "demo", json: Json = False) -> None:
     """List the tools of your connections."""
-    page = _run(user, lambda client: client.tools(query))
+    page = act(user, lambda client: client.tools(query))
     if json:
-        _print_json(page.model_dump(mode="json"))
+        print_json(page.model_dump(mode="json"))
         return
-    _print_table(("name", "policy", "what it does"), [(t.name, t.policy, _first_line(t.description)) for t in page.items])
+    print_table(("name", "policy", "what it does"), [(t.name, t.policy, _first_line(t.description)) for t in page.items])
     for missing in page.degraded:
         print(f"missing: {missing.connection}: {missing.message}", file=sys.stderr)
 
@@ -225,15 +222,10 @@ def call(
     name: str, arguments: Annotated[str, typer.Argument(help="JSON object")] = "{}", user: User = "demo", json: Json = False
 ) -> None:
     """Call a tool by its name in the list."""
-    try:
-        parsed = orjson.loads(arguments)
-    except orjson.JSONDecodeError as error:
-        raise typer.BadParameter(f"the arguments are not JSON: {error}") from None
-    if not isinstance(parsed, dict):
-        raise typer.BadParameter('the arguments must be a JSON object, e.g. {"name": "value"}')
-    answer = _run(user, lambda client: client.call(name, parsed))
+    parsed = json_object(arguments)
+    answer = act(user, lambda client: client.call(name, parsed))
     if json:
-        _print_json(answer.model_dump(mode="json"))
+        print_json(answer.model_dump(mode="json"))
         return
     for block in answer.result.get("content", ()):
         print(block.get("text") or orjson.dumps(block).decode())
@@ -253,7 +245,7 @@ def ask(
         wiki = found[0] if found else (await client.connect("deepwiki")).connection_id
         return await client.ask(wiki, place, question)
 
-    answer = _run(user, asking)
+    answer = act(user, asking)
     out.print(answer["answer"], markup=False, highlight=False, soft_wrap=True)
     for source in answer["sources"]:
         out.print(f"  {source['file']}:{source['line']}  {source['heading']}", markup=False, highlight=False)
@@ -310,31 +302,6 @@ def doctor() -> None:
     raise typer.Exit(0 if healthy else 1)
 
 
-def _run(user: str, work: Callable[[AuraLink], Awaitable[Any]]) -> Any:
-    """Does something as a user, through the client."""
-    from auralink.first_job import service_url
-
-    settings = load_settings()
-    token = settings.auralink_token or _embedded_token(settings, user, "user", SHORT, None)
-
-    async def running() -> Any:
-        async with AuraLink(service_url(settings), token) as client:
-            return await work(client)
-
-    return asyncio.run(running())
-
-
-def _embedded_token(settings: Settings, user: str, role: Literal["user", "admin"], ttl: timedelta, email: str | None) -> Secret:
-    from auralink.bootstrap import embedded_jwt_secret
-
-    secret = embedded_jwt_secret(settings)
-    names = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience}
-    try:
-        return Secret(issue_token(secret, subject=user, role=role, ttl=ttl, email=email, **names))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
-
-
 def _cluster() -> Any:
     from auralink.bootstrap import data_dir_of
     from auralink.core import embedded_postgres
@@ -374,17 +341,6 @@ def _duration(text: str) -> timedelta:
 
 def _progress(message: str) -> None:
     progress_out.print(f"[dim]{message}[/dim]", highlight=False)
-
-
-def _print_json(value: Any) -> None:
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-
-
-def _print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
 
 
 def _first_line(text: str | None) -> str:

@@ -1,5 +1,7 @@
 """One class, one method a route, typed answers."""
 
+import contextlib
+from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -11,6 +13,7 @@ from pydantic import BaseModel
 from auralink.audit.schemas import LogPage, Popular, UsageStats
 from auralink.client.errors import ApiError, ServiceUnreachable
 from auralink.core.secret import Secret
+from auralink.core.server_events import EventReader
 from auralink.mcp.schemas import (
     ConnectionPage,
     ConnectionTest,
@@ -21,6 +24,8 @@ from auralink.mcp.schemas import (
     ToolCallResponse,
     ToolPage,
 )
+from auralink.runs.schemas import Accepted, RunDetail, RunPage
+from auralink.workflows.schemas import WorkflowPage, WorkflowView
 
 TIMEOUT = 180.0
 """Seconds for one request: above the longest deadline that the service sets for a tool."""
@@ -113,6 +118,61 @@ class AuraLink:
         """The user's most called tools."""
         return await self._model(Popular, "GET", "/api/v1/mcp/usage/popular", query={"days": days})
 
+    async def find_workflow(self, reference: str) -> UUID:
+        """The id of a workflow by its name or id. Raises ApiError (404) if there is none."""
+        page = await self._model(WorkflowPage, "GET", "/api/v1/workflows", query={"name": reference})
+        if page.items:
+            return page.items[0].workflow_id
+        return (await self._model(WorkflowView, "GET", f"/api/v1/workflows/{_id_of(reference, 'workflow')}")).workflow_id
+
+    async def execute(self, workflow_id: UUID, input_data: dict[str, Any], **fields: Any) -> Accepted:
+        """Starts a run of a workflow; `fields` are room_id and call_id."""
+        body = {"input_data": input_data, **fields}
+        return await self._model(Accepted, "POST", f"/api/v1/workflows/{workflow_id}/execute", body)
+
+    async def runs(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> RunPage:
+        """A page of the user's runs, newest first."""
+        return await self._model(RunPage, "GET", "/api/v1/runs", query={"status": status, "limit": limit, "cursor": cursor})
+
+    async def run(self, run_id: UUID) -> RunDetail:
+        """One run."""
+        return await self._model(RunDetail, "GET", f"/api/v1/runs/{run_id}")
+
+    async def run_when_ended(self, run_id: UUID) -> RunDetail:
+        """The run when it has ended, however long that takes."""
+        async for _ in self.run_events(run_id):
+            pass
+        return await self.run(run_id)
+
+    async def run_events(self, run_id: UUID) -> AsyncIterator[dict[str, Any]]:
+        """The run's events as they happen, each {"type", "seq", "at", "data"}, to its end; a connection that breaks is made anew."""
+        reader, seen = EventReader(), 0
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                path = f"/api/v1/runs/{run_id}/events"
+                async with self._http.stream("GET", path, params={"after": seen}) as response:
+                    if not response.is_success:
+                        await response.aread()
+                        raise ApiError(_problem(response))
+                    async for event in reader.read(response.aiter_bytes()):
+                        told = orjson.loads(event.data)
+                        seen = told["seq"]
+                        yield {"type": event.name, **told}
+                    return
+            await self.run(run_id)  # raises ServiceUnreachable, if that is why
+
+    async def cancel_run(self, run_id: UUID) -> RunDetail:
+        """Cancels a run and what it has started."""
+        return await self._model(RunDetail, "POST", f"/api/v1/runs/{run_id}/cancel")
+
+    async def resume_run(self, run_id: UUID) -> Accepted:
+        """A new run from the journal of a failed or cancelled one."""
+        return await self._model(Accepted, "POST", f"/api/v1/runs/{run_id}/resume")
+
+    async def fork_run(self, run_id: UUID, at: int, overrides: dict[str, Any]) -> Accepted:
+        """A new run with the first entries of a journal, which then goes its own way."""
+        return await self._model(Accepted, "POST", f"/api/v1/runs/{run_id}/fork", {"at": at, "overrides": overrides})
+
     async def _model(
         self, model: type[Model], method: str, path: str, body: Any = None, *, query: dict[str, Any] | None = None
     ) -> Model:
@@ -137,6 +197,14 @@ class AuraLink:
         if response.is_success or failing_is_an_answer:
             return orjson.loads(response.content) if response.content else None
         raise ApiError(_problem(response))
+
+
+def _id_of(reference: str, what: str) -> UUID:
+    try:
+        return UUID(reference)
+    except ValueError:
+        problem = {"status": 404, "code": f"{what}_not_found", "message": f"you have no {what} {reference!r}"}
+        raise ApiError(problem) from None
 
 
 def _problem(response: httpx2.Response) -> dict[str, Any]:
