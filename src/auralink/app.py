@@ -105,8 +105,7 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.state.db, app.state.verifier, app.state.run_tokens = parts.db, parts.verifier, parts.run_tokens
     app.state.mcp, app.state.llm = parts.mcp, parts.llm
     app.state.approvals, app.state.runs, app.state.journal = parts.approvals, parts.runs, parts.journal
-    app.state.limits = parts.limits
-    app.state.calls_a_minute = dict.fromkeys(("models", "tools"), settings.default_rate_limit)
+    app.state.limits, app.state.calls_a_minute = parts.limits, parts.calls_a_minute
     definitions = parts.definitions
     app.state.agents, app.state.workflows = definitions.agents, definitions.workflows
     app.state.schedules, app.state.webhooks = definitions.schedules, definitions.webhooks
@@ -124,10 +123,9 @@ def _add_endpoints(app: FastAPI, parts: Parts, settings: Settings, foundation: F
     key, hosts = foundation.ring.derive("mcp session"), allowed_hosts(settings)
     endpoint = McpEndpoint(either, methods, hearings, mcp.toolsets, key, allowed_hosts=hosts)
     doors = [Route(path, endpoint) for path in ("/mcp", "/mcp/{connection}")]
+    doors.append(Route("/v1/{path:path}", OpenAIEndpoint(either, llm.gateway, llm.listing)))
     doors.append(Route(mcp_routes.CALL_PATH, Plainly(mcp_routes.call_tool), methods=["POST"]))
     app.add_middleware(PlainDoors, doors=doors)
-    openai = OpenAIEndpoint(either, llm.gateway, llm.listing)
-    app.router.routes.insert(0, Route("/v1/{path:path}", openai, include_in_schema=False))
 
 
 def _run_tools(parts: Parts) -> RunTools:

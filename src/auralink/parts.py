@@ -4,7 +4,7 @@
 """
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,8 @@ class Parts:
     buckets: Buckets
     approvals: Approvals
     limits: Limits
+    calls_a_minute: Mapping[str, int]
+    """What users without limits of their own may make, of `tools` and of `models`."""
     journal: Journal
     runs: Runs
     definitions: Definitions
@@ -83,6 +85,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
     buckets = RedisBuckets(settings.redis_url) if settings.redis_url else MemoryBuckets()
     limits, approvals, journal, runs = Limits(db, changes), Approvals(db), Journal(db), Runs(db, changes)
     signer = RequestSigner(ring.derive("request signing"))
+    calls = {"models": settings.default_rate_limit, "tools": config.mcp_global.rate_limit or settings.default_rate_limit}
     script = Script.load(settings.auralink_scripted_model) if settings.auralink_scripted_model else None
     llm = build_llm(
         db=db,
@@ -96,7 +99,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         local=LocalModels(script),
         limits=limits,
         buckets=buckets,
-        calls_a_minute=settings.default_rate_limit,
+        calls_a_minute=calls["models"],
         breaker=config.circuit_breaker,
     )
     wiki = build_wiki(settings, foundation.data_dir, guard, ModelWriter(llm.gateway))
@@ -110,7 +113,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         approvals=approvals,
         config=config,
         built_in=build_servers(db=db, guard=guard, wiki=wiki, demo_database=foundation.demo_database).in_process,
-        limits=RateLimiter(config.mcp_global.rate_limit or settings.default_rate_limit, limits, buckets),
+        limits=RateLimiter(calls["tools"], limits, buckets),
         signer=signer,
         public_url=public_url(settings) or f"http://127.0.0.1:{settings.auralink_port}",
         state_key=ring.derive("oauth state"),
@@ -126,6 +129,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         buckets=buckets,
         approvals=approvals,
         limits=limits,
+        calls_a_minute=calls,
         journal=journal,
         runs=runs,
         definitions=build_definitions(db, vault, mcp.federation, runs),

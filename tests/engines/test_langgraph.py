@@ -48,12 +48,12 @@ async def test_every_node_tells_its_beginning_its_end_and_what_it_changed(engine
     }
     run = await ran(engines, graph(nodes, ("first", "second"), ("second", "end")), echo, question="x")
     kinds = [(event["type"], event["data"]["node"]) for event in run.events]
-    one = ["step.started", "step.finished", "state"]
+    one = ["node.started", "node.finished", "state"]
     assert kinds == [
         *((kind, "first") for kind in one),
-        ("step.started", "second"),
+        ("node.started", "second"),
         ("message", "second"),
-        ("step.finished", "second"),
+        ("node.finished", "second"),
         ("state", "second"),
     ]
     assert run.told("state") == [{"node": "first", "update": {"a": "x"}}, {"node": "second", "update": {"b": "echo: x"}}]

@@ -215,6 +215,18 @@ async def test_models_that_failed_lately_move_back(house: SharedHouse) -> None:
     await health.refresh()
 
 
+async def test_the_default_model_is_no_preference_of_auto(house: SharedHouse) -> None:
+    async with house.client() as client:
+        cheap = (await client.get(f"{API}/llm/select", params={"model": "auto:cheap"})).json()["model_id"]
+        for model in (MODELS["anthropic"], MODELS["google"]):
+            made = await client.post(f"{API}/llm/preferences/default", json={"model_id": model})
+            assert (made.status_code, made.json()["is_default"], made.json()["preferred"]) == (201, True, False)
+        assert (await client.get(f"{API}/llm/select", params={"model": "auto:cheap"})).json()["model_id"] == cheap
+        assert len((await client.get(f"{API}/llm/preferences")).json()["items"]) == 1
+        answer = await client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "x"}]})
+    assert answer.headers["x-auralink-model"] == MODELS["google"]
+
+
 async def test_one_users_failures_do_not_decide_for_all(house: SharedHouse) -> None:
     health = house.service.app.state.llm.health
     query = """INSERT INTO auralink.llm_performance_metrics

@@ -90,9 +90,9 @@ def _place(name: str) -> str:
 
 def _step(name: str, node: Node, gateways: Gateways, emit: Emit) -> Step:
     async def step(state: State) -> State:
-        emit("step.started", node=name, kind=node["type"], title=node["title"])
+        emit("node.started", node=name, kind=node["type"], title=node["title"])
         update = _update_of(node, await perform(name, node, state, gateways, emit))
-        emit("step.finished", node=name, kind=node["type"])
+        emit("node.finished", node=name, kind=node["type"])
         emit("state", node=name, update=update)
         return update
 

@@ -89,11 +89,6 @@ class Profiles:
                 row["provider"]: StoredKey(row["id"], row["provider"], row["base_url"], bytes(row["encrypted_key"]))
                 for row in keys
             },
-            tuple(Preference(row["model_id"], row["priority"], row["task_type"]) for row in preferences if not _is_bare(row)),
+            tuple(Preference(row["model_id"], row["priority"], row["task_type"]) for row in preferences if row["preferred"]),
             next((row["model_id"] for row in preferences if row["is_default"]), None),
         )
-
-
-def _is_bare(row: Mapping[str, object]) -> bool:
-    """Whether a row says only what the default is, which may be `auto`."""
-    return str(row["model_id"]).startswith("auto")

@@ -11,6 +11,7 @@ from auralink.auth.principal import Principal
 from auralink.auth.signed import Signed
 from auralink.core.db import Database
 from auralink.core.errors import NotFound
+from auralink.core.idempotency import once
 from auralink.llm import store
 from auralink.llm.components import LLM
 from auralink.llm.preferences import PreferenceNotFound, Preferences
@@ -112,16 +113,16 @@ async def preferences(request: Request, principal: Authenticated) -> PreferenceL
     return PreferenceList(items=await _preferences(request).all(principal))
 
 
-@router.post("/preferences", status_code=201)
-async def put_preference(request: Request, principal: Authenticated, body: PreferenceBody) -> PreferenceView:
+@router.post("/preferences", status_code=201, response_model=PreferenceView)
+async def put_preference(request: Request, principal: Authenticated, body: PreferenceBody) -> Response:
     """Adds a preference, or replaces the one for the same model and task."""
-    return await _preferences(request).put(principal, body)
+    return await once(request, principal, lambda: _preferences(request).put(principal, body), 201)
 
 
-@router.post("/preferences/default", status_code=201)
-async def put_default(request: Request, principal: Authenticated, body: DefaultBody) -> PreferenceView:
+@router.post("/preferences/default", status_code=201, response_model=PreferenceView)
+async def put_default(request: Request, principal: Authenticated, body: DefaultBody) -> Response:
     """Sets what a request without a model means."""
-    return await _preferences(request).put_default(principal, body.model_id)
+    return await once(request, principal, lambda: _preferences(request).put_default(principal, body.model_id), 201)
 
 
 @router.delete("/preferences/{preference_id}", status_code=204)
@@ -208,16 +209,20 @@ async def recommendations(
     return {"use_case": use_case, "items": items}
 
 
-@router.post("/performance/feedback", status_code=201)
-async def feedback(request: Request, principal: Authenticated, body: FeedbackBody) -> FeedbackView:
+@router.post("/performance/feedback", status_code=201, response_model=FeedbackView)
+async def feedback(request: Request, principal: Authenticated, body: FeedbackBody) -> Response:
     """Says how good an answer was; comparisons show the mean."""
-    async with _db(request).tenant(principal) as connection:
-        rated = await store.rate(connection, body.model_dump())
-    if rated is None:
-        raise CallNotFound(
-            f"you have made no model call {body.call_id}; the header x-auralink-call-id of an answer names its call"
-        )
-    return FeedbackView.model_validate(rated)
+
+    async def rate() -> FeedbackView:
+        async with _db(request).tenant(principal) as connection:
+            rated = await store.rate(connection, body.model_dump())
+        if rated is None:
+            raise CallNotFound(
+                f"you have made no model call {body.call_id}; the header x-auralink-call-id of an answer names its call"
+            )
+        return FeedbackView.model_validate(rated)
+
+    return await once(request, principal, rate, 201)
 
 
 def _preferences(request: Request) -> Preferences:

@@ -166,6 +166,7 @@ class PreferenceView(PreferenceBody):
 
     preference_id: UUID
     is_default: bool
+    preferred: bool = Field(description="false: the row only says what a request without a model means")
     created_at: datetime
 
 

@@ -20,7 +20,7 @@ RETURNING provider, last4, base_url, created_at
 """
 
 PREFERENCES = """
-SELECT id AS preference_id, model_id, priority, task_type, is_default, usage_limit_tokens, cost_limit_usd, created_at
+SELECT id AS preference_id, model_id, priority, task_type, is_default, preferred, usage_limit_tokens, cost_limit_usd, created_at
 FROM auralink.user_llm_preferences
 """
 
@@ -28,13 +28,14 @@ PUT_PREFERENCE = """
 INSERT INTO auralink.user_llm_preferences (id, user_id, model_id, priority, task_type, usage_limit_tokens, cost_limit_usd)
 VALUES (%(id)s, auralink.current_user_id(), %(model_id)s, %(priority)s, %(task_type)s, %(usage_limit_tokens)s, %(cost_limit_usd)s)
 ON CONFLICT (user_id, model_id, task_type) DO UPDATE
-SET priority = EXCLUDED.priority, usage_limit_tokens = EXCLUDED.usage_limit_tokens, cost_limit_usd = EXCLUDED.cost_limit_usd
+SET preferred = true, priority = EXCLUDED.priority, usage_limit_tokens = EXCLUDED.usage_limit_tokens,
+    cost_limit_usd = EXCLUDED.cost_limit_usd
 RETURNING id
 """
 
 PUT_DEFAULT = """
-INSERT INTO auralink.user_llm_preferences (id, user_id, model_id, is_default)
-VALUES (%(id)s, auralink.current_user_id(), %(model_id)s, true)
+INSERT INTO auralink.user_llm_preferences (id, user_id, model_id, is_default, preferred)
+VALUES (%(id)s, auralink.current_user_id(), %(model_id)s, true, false)
 ON CONFLICT (user_id, model_id, task_type) DO UPDATE SET is_default = true
 RETURNING id
 """
@@ -102,6 +103,7 @@ async def put_preference(connection: Connection, row: Mapping[str, Any]) -> UUID
 
 async def put_default(connection: Connection, row: Mapping[str, Any]) -> UUID:
     """Makes a model the one that a request without a model means."""
+    await connection.execute("DELETE FROM auralink.user_llm_preferences WHERE is_default AND NOT preferred")
     await connection.execute("UPDATE auralink.user_llm_preferences SET is_default = false WHERE is_default")
     return await _id(connection, PUT_DEFAULT, row)
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, ConfigDict, Field
 
-Money = Annotated[Decimal, PlainSerializer("{:f}".format, return_type=str, when_used="json")]
+from auralink.core.money import Usd
+
 """US dollars, in JSON a plain decimal string."""
 RunKind = Literal["agent", "workflow", "team", "flow"]
 Status = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled"]
@@ -84,7 +85,7 @@ class Run(BaseModel):
     replayed: int
     diverged: int | None
     tokens: int
-    cost_usd: Money
+    cost_usd: Usd
     accepted_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -141,7 +142,7 @@ class JournalEntry(BaseModel):
     request: Any
     response: Any
     tokens: int
-    cost_usd: Money
+    cost_usd: Usd
     started_at: datetime
     finished_at: datetime | None
 

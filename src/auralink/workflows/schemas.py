@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from auralink.runs.schemas import Money
+from auralink.core.money import Usd
 from auralink.workflows.expressions import is_small, variables_of
 
 WorkflowType = Literal["qa", "summarization", "moderation", "auto_join", "custom"]
@@ -124,7 +124,7 @@ class WorkflowStats(BaseModel):
     p95_seconds: float | None
     steps: int
     tokens: int
-    cost_usd: Money
+    cost_usd: Usd
     last_run_at: datetime | None
 
 
