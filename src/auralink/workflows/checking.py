@@ -214,7 +214,7 @@ def _tool_problems(definition: Definition, tools: Collection[str]) -> Iterator[P
         for where, tool in _tools_wanted(inner):
             if tool not in tools:
                 yield Problem(f"{pointer}/{where}", f"you have no tool {tool!r}; connect its server, or see GET /mcp/tools")
-        patterns = inner.tools if isinstance(inner, Agent) else []
+        patterns = [tool for tool in inner.tools if "*" in tool] if isinstance(inner, Agent) else []
         if patterns and not any(fnmatchcase(tool, pattern) for tool in tools for pattern in patterns):
             yield Problem(
                 f"{pointer}/tools", f"no tool of yours fits {', '.join(patterns)}; connect a server, or see GET /mcp/tools"
