@@ -92,12 +92,28 @@ async def test_a_run_is_cancelled_resumed_forked_and_replayed(front: Front) -> N
     forked = await front.http.post(f"{path}/fork", json={"at": 0, "overrides": {"model": "m", "input": {"x": 1}}})
     shown = (await front.http.get(forked.headers["location"])).json()
     assert (shown["source_id"], shown["input"], shown["mode"]) == (str(run.run_id), {"x": 1}, "live")
-    refused = await front.http.post(f"{path}/fork", json={"at": 3, "overrides": {"answers": {"9": "x"}}})
+    refused = await front.http.post(f"{path}/fork", json={"at": 0, "overrides": {"answers": {"9": "x"}}})
     assert refused.json()["code"] == "bad_override"
+    beyond = (await front.http.post(f"{path}/fork", json={"at": 9999})).json()
+    assert (beyond["status"], beyond["code"]) == (422, "bad_override")
+    assert "ends with entry 0" in beyond["message"]
     replayed = await front.http.post(f"{path}/replay")
     assert (await front.http.get(replayed.headers["location"])).json()["mode"] == "replay"
     assert (await front.http.get(f"{path}/journal")).json() == {"items": [], "next_cursor": None}
     assert (await front.http.post(f"{path}/journal/1", json={"decision": "retry"})).json()["code"] == "step_not_found"
+
+
+async def test_a_run_that_has_succeeded_is_forked_or_replayed_and_not_resumed(front: Front, dsn: Secret, ring: KeyRing) -> None:
+    run = await accept(front.runs, front.user)
+    async with working(dsn, talk, ring):
+        await front.runs.wait(front.user, run.run_id, 10)
+    path = f"{API}/runs/{run.run_id}"
+    for verb, code in (("cancel", "run_finished"), ("resume", "run_not_resumable")):
+        refused = (await front.http.post(f"{path}/{verb}")).json()
+        assert (refused["status"], refused["code"]) == (409, code)
+        assert "/fork" in refused["message"]
+        assert "/replay" in refused["message"]
+        assert "/resume" not in refused["message"]
 
 
 async def test_a_run_token_opens_no_rest_route(front: Front) -> None:

@@ -24,6 +24,13 @@ class RunNotFinished(Conflict):
     title = "Run has not ended"
 
 
+class RunNotResumable(Conflict):
+    """The run has succeeded, or has not ended: there is no failure to go on from."""
+
+    code = "run_not_resumable"
+    title = "Run cannot be resumed"
+
+
 class BadOverride(InvalidRequest):
     """A fork asks for a change that cannot be made."""
 

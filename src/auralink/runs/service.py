@@ -14,7 +14,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.journal.errors import StepDecided, StepNotFound
 from auralink.journal.recorded import result_text
 from auralink.runs import store
-from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, run_not_found
+from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, RunNotResumable, run_not_found
 from auralink.runs.schemas import (
     FOR_A_PERSON,
     Event,
@@ -38,6 +38,7 @@ LOOK_EVERY = 0.2
 HEARTBEAT = 15.0
 BATCH = 200
 ALL = 2**31 - 1
+RESUMABLE = ("failed", "cancelled")
 
 
 class Runs:
@@ -167,18 +168,24 @@ class Runs:
             cancelled = await store.cancel(connection, run_id)
             run = await _get(connection, run_id)
         if not cancelled:
-            raise RunFinished(f"run {run_id} has ended ({run.status}); its journal stays readable, POST …/resume starts it anew")
+            raise RunFinished(f"run {run_id} has ended ({run.status}); its journal stays readable, {_anew(run.status)}")
         return run
 
     async def resume(self, principal: Tenant, run_id: UUID) -> RunDetail:
         """A new run with the journal of one that has failed or was cancelled, without the failures at its end.
 
-        Raises RunNotFound, RunNotFinished.
+        Raises RunNotFound, RunNotFinished, RunNotResumable.
         """
         async with self._db.tenant(principal) as connection:
             source = await _source(connection, run_id)
-            if source["status"] not in ("failed", "cancelled"):
-                raise RunNotFinished(f"run {run_id} is {source['status']}; only a failed or cancelled run can be resumed")
+            if source["finished_at"] is None:
+                raise RunNotFinished(
+                    f"run {run_id} is {source['status']}; only a run that has failed or was cancelled is resumed"
+                )
+            if source["status"] not in RESUMABLE:
+                raise RunNotResumable(
+                    f"run {run_id} has {source['status']}, so there is nothing to resume; {_anew(source['status'])}"
+                )
             return await self._again(connection, principal, source, upto=await store.last_good(connection, run_id))
 
     async def fork(self, principal: Tenant, run_id: UUID, fork: Fork) -> RunDetail:
@@ -188,6 +195,11 @@ class Runs:
         """
         async with self._db.tenant(principal) as connection:
             source = await _source(connection, run_id)
+            last = await store.last_entry(connection, run_id)
+            if fork.at > last:
+                raise BadOverride(
+                    f"'at' is {fork.at}, and the journal of run {run_id} ends with entry {last}; GET …/journal lists them"
+                )
             run = await self._again(connection, principal, source, upto=fork.at, overrides=fork.overrides)
             for seq, answer in fork.overrides.answers.items():
                 if seq > fork.at or not await store.replace_answer(connection, run.run_id, seq, result_text(answer)):
@@ -280,6 +292,13 @@ class Runs:
         watchers.discard(event)
         if not watchers:
             del self._watched[run_id]
+
+
+def _anew(status: str) -> str:
+    """How a run that has ended is run once more."""
+    if status in RESUMABLE:
+        return "POST …/resume goes on where it ended"
+    return "POST …/fork goes on from one of its entries, POST …/replay runs it against its journal"
 
 
 async def _changed(event: asyncio.Event, seconds: float) -> None:

@@ -60,6 +60,7 @@ ANSWER = "UPDATE auralink.run_journal SET response = %s::json WHERE run_id = %s 
 LAST_GOOD = """
 SELECT coalesce(max(seq), 0) AS seq FROM auralink.run_journal WHERE run_id = %s AND status = 'done' AND response->'error' IS NULL
 """
+LAST_ENTRY = "SELECT coalesce(max(seq), 0) AS seq FROM auralink.run_journal WHERE run_id = %s"
 ENTRIES = """
 SELECT seq, kind, label AS name, occurrence, status, attempt, request, response, tokens, cost_usd, started_at, finished_at
 FROM auralink.run_journal WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s
@@ -146,6 +147,13 @@ async def replace_answer(connection: Connection, run_id: UUID, seq: int, respons
 async def last_good(connection: Connection, run_id: UUID) -> int:
     """The last entry that is an answer and no failure."""
     row = await (await connection.execute(LAST_GOOD, [run_id])).fetchone()
+    assert row is not None
+    return int(row["seq"])
+
+
+async def last_entry(connection: Connection, run_id: UUID) -> int:
+    """The number of the journal's last entry; 0 if it has none."""
+    row = await (await connection.execute(LAST_ENTRY, [run_id])).fetchone()
     assert row is not None
     return int(row["seq"])
 
