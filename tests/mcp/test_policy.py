@@ -25,11 +25,14 @@ async def test_a_destructive_call_waits_for_one_approval_of_exactly_that_call(ds
             assert (await stranger.get(where)).status_code == 404
             assert (await stranger.post(where, json={"decision": "approve"})).status_code == 404
         assert (await gate.rest.post(where, json={"decision": "approve"})).json()["status"] == "approved"
-        assert (await gate.rest.post(where, json={"decision": "deny"})).json()["code"] == "approval_closed"
+        twice = (await gate.rest.post(where, json={"decision": "deny"})).json()
+        assert twice["code"] == "approval_closed"
+        assert twice["message"].endswith("is approved; make the call it is for; it goes through once")
         assert (await gate.call("delete", {"id": 2})).json()["code"] == "approval_required", "other arguments are another call"
         assert gate.calls() == 0
         assert (await gate.call("delete", {"id": 1})).status_code == 200
         assert (await gate.call("delete", {"id": 1})).json()["code"] == "approval_required", "an approval is for once"
+        assert "the call was made" in (await gate.rest.post(where, json={"decision": "approve"})).json()["message"]
         assert gate.calls() == 1
 
 

@@ -48,6 +48,16 @@ class ApprovalClosed(Conflict):
     title = "Approval closed"
 
 
+ANEW = "make the call again to ask anew"
+NEXT_STEP: Mapping[str, str] = {
+    "approved": "make the call it is for; it goes through once",
+    "denied": ANEW,
+    "used": f"the call was made; {ANEW}",
+    "expired": ANEW,
+}
+"""What to do about an approval that can be decided no more, by its status."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a person decided on a step of a run."""
@@ -138,7 +148,7 @@ class Approvals:
         if row is None:
             raise ApprovalNotFound(f"you have no approval {approval_id}; GET /api/v1/approvals lists yours")
         if decided is None:
-            raise ApprovalClosed(f"approval {approval_id} is {row['status']}; make the call again to ask anew")
+            raise ApprovalClosed(f"approval {approval_id} is {row['status']}; {_next_step(row)}")
         return ApprovalView(**row)
 
     async def get(self, principal: Principal, approval_id: UUID) -> ApprovalView:
@@ -169,3 +179,8 @@ class Approvals:
             "status": status,
             "seconds": VALID_SECONDS,
         }
+
+
+def _next_step(row: Mapping[str, Any]) -> str:
+    """A run makes its calls by itself; any other caller is told what to do."""
+    return f"run {row['run_id']} goes on with that" if row["run_id"] is not None else NEXT_STEP[row["status"]]
