@@ -13,13 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import indexing, models, peers, processes, strain, tools
+from bench import indexing, models, peers, processes, runs, strain, tools
 from bench.service import running_service, start_times
 
 CALLERS, QUICK_CALLERS = (1, 10, 50, 200), (1, 50)
 SECONDS, QUICK_SECONDS = 2.0, 0.6
 FILES, QUICK_FILES = 5000, 500
-SUBJECTS = ("tools", "models", "strain", "wiki")
+SUBJECTS = ("tools", "models", "runs", "strain", "wiki")
 
 
 def main() -> None:
@@ -41,6 +41,8 @@ def main() -> None:
             _tools(console, home, callers, subjects, quick=chosen.quick)
         if "models" in subjects:
             models.measure(console, _place(home, "models"), callers, QUICK_SECONDS if chosen.quick else SECONDS)
+        if "runs" in subjects:
+            runs.measure(console, _place(home, "runs"), quick=chosen.quick)
         if "strain" in subjects:
             _strain(console, _place(home, "strain"), quick=chosen.quick)
 

@@ -1,6 +1,7 @@
 """Other gateways, called beside ours where `make bench-peers` has installed them, each as its documentation shows it."""
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,7 @@ def door(direct: Door) -> Iterator[Door]:
         yield Door(FASTMCP, {**direct.plan, "port": port}, process.pid)
 
 
-def installed() -> bool:
-    """Whether there is any."""
-    return PYTHON.exists()
+def installed(module: str = "fastmcp") -> bool:
+    """Whether the peers' environment has a module."""
+    command = [str(PYTHON), "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({module!r}) is None)"]
+    return PYTHON.exists() and subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0

@@ -28,6 +28,20 @@ def program(name: str, *args: str, **env: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([PROGRAMS / name, *args], cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
 
 
+def output(name: str, *args: str, **env: str) -> str:
+    """What a program of this environment says."""
+    done = subprocess.run(
+        [str(PROGRAMS / name), *args],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        check=True,
+        text=True,
+        timeout=300,
+    )
+    return done.stdout
+
+
 @contextlib.contextmanager
 def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Ends the process with the block."""
@@ -86,8 +100,9 @@ def family(pid: int) -> list[int]:
 
 
 def memory_mib(pid: int) -> float:
-    """The proportional set size: what the process would give back."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) / 1024
-    return float("nan")
+    """The proportional set size: what the process would give back; 0 if it has ended."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0

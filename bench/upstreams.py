@@ -50,7 +50,7 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
             break
     message = orjson.loads(body)
     if message["method"] == "tools/call" and (misbehave := MISBEHAVIOUR.get(KIND)) is not None:
-        await misbehave(message, send)
+        await misbehave(message, receive, send)
         return
     answer = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": _result(message)})
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
@@ -58,17 +58,18 @@ async def bare(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
-async def _hang(_message: dict[str, Any], _send: Send) -> None:
+async def _hang(_message: dict[str, Any], _receive: Receive, _send: Send) -> None:
     await asyncio.sleep(3600)
 
 
-async def _flood(message: dict[str, Any], send: Send) -> None:
-    """Progress as fast as it is taken."""
+async def _flood(message: dict[str, Any], receive: Receive, send: Send) -> None:
+    """Progress as fast as it is taken, until nobody is there."""
+    gone = asyncio.ensure_future(receive())
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
     token = (message["params"].get("_meta") or {}).get("progressToken", 0)
     params = {"progressToken": token, "progress": 1, "message": message["params"]["arguments"]["text"] * 10}
     event = orjson.dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
-    while True:
+    while not gone.done():
         await send({"type": "http.response.body", "body": b"data: " + event + b"\n\n", "more_body": True})
         await asyncio.sleep(0.0005)
 
