@@ -1,17 +1,21 @@
-"""The journal's rules (runs.md, "The journal"), each against a real Postgres."""
+"""The journal's rules (docs/explanation/runs.md, "The journal"), each against a real Postgres."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
-from auralink.core.errors import AuralinkError
+from auralink.core.errors import AuralinkError, InvalidRequest
 from auralink.journal.errors import ReplayDivergence, StaleAttempt
 from auralink.journal.keys import key_of
 from auralink.journal.recorded import Recorded, error_of, error_text
+from auralink.llm.errors import ModelRateLimited
+from auralink.llm.requests import InvalidModelRequest
+from auralink.mcp.errors import RateLimited
 from auralink.mcp.upstream.errors import UpstreamRejected
 from auralink.runs.schemas import StepDecision
 from tests.conftest import TestDatabase
@@ -68,6 +72,15 @@ def test_an_error_whose_class_is_gone_keeps_its_code_and_status() -> None:
     assert (error.code, error.status, error.title, str(error), error.extra) == ("once_was", 418, "Once", "it was", {"a": 1})
     assert Recorded({"error": kept}).is_error
     assert '"code":"once_was"' in error_text(error)
+
+
+@pytest.mark.parametrize(
+    "first", [ModelRateLimited("wait"), RateLimited("wait"), InvalidRequest("no"), InvalidModelRequest("no")]
+)
+def test_an_error_that_shares_its_code_with_another_is_still_the_same_error_again(first: AuralinkError) -> None:
+    again = error_of(orjson.loads(error_text(first))["error"])
+    assert type(again) is type(first)
+    assert (again.status, again.title, again.message) == (first.status, first.title, first.message)
 
 
 @pytest.mark.promise("P-FENCE")

@@ -10,7 +10,7 @@ import orjson
 from auralink.core.errors import AuralinkError
 
 RESULT, ERROR = "result", "error"
-UNNAMED = ("code", "status", "title")
+OF_THE_CLASS = ("code", "status", "title")
 """What a class says and not the error itself."""
 
 
@@ -45,7 +45,7 @@ def error_text(error: AuralinkError) -> str:
     carried = {
         name: value for name, value in vars(error).items() if isinstance(value, str | int | float | bool | dict | list | None)
     }
-    kept = {**carried, **{name: getattr(error, name) for name in UNNAMED}}
+    kept = {**carried, **{name: getattr(error, name) for name in OF_THE_CLASS}}
     return _text({ERROR: kept})
 
 
@@ -58,12 +58,13 @@ def _text(answer: Mapping[str, Any]) -> str:
 
 
 def error_of(kept: Mapping[str, Any]) -> AuralinkError:
-    """The error again, of its own class where that still exists."""
-    known = next((cls for cls in _classes(AuralinkError) if cls.__dict__.get("code") == kept["code"]), None)
+    """The error again, of its own class where that still exists; a code alone does not name one, since domains share some."""
+    said = [kept[name] for name in OF_THE_CLASS]
+    known = next((cls for cls in _classes(AuralinkError) if [getattr(cls, name) for name in OF_THE_CLASS] == said), None)
     error_class = known or _class_of(kept)
     error = error_class.__new__(error_class, kept["message"])
     Exception.__init__(error, kept["message"])
-    vars(error).update({name: value for name, value in kept.items() if name not in UNNAMED})
+    vars(error).update({name: value for name, value in kept.items() if name not in OF_THE_CLASS})
     return error
 
 
