@@ -1,6 +1,7 @@
 """The worker against a real Postgres: runs are taken, fenced, suspended, cancelled, tried again, and never lost."""
 
 import asyncio
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -35,6 +36,31 @@ async def test_an_accepted_run_is_carried_out(database: Database, principal: Pri
         events = [event async for event in runs.events(principal, run.run_id) if event]
     assert [event.type for event in events] == ["run.queued", "run.started", "state", "run.finished"]
     assert [event.seq for event in events] == [1, 2, 3, 4]
+
+
+async def test_what_is_said_while_something_else_is_written_is_written_too(
+    database: Database, principal: Principal, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go, write = asyncio.Event(), asyncio.Event(), store.add_events
+
+    async def slowly(*args: Any, **given: Any) -> bool:
+        writing.set()
+        await go.wait()
+        return await write(*args, **given)
+
+    async def talk(_start: Start, on_event: OnEvent) -> Result | Failure:
+        await on_event({"type": "message", "data": "first"})
+        await writing.wait()
+        await on_event({"type": "message", "data": "second"})
+        go.set()
+        return Result(None)
+
+    monkeypatch.setattr(store, "add_events", slowly)
+    async with runs_of(database) as runs, working(database.dsn, talk, ring):
+        run = await accept(runs, principal)
+        assert (await runs.wait(principal, run.run_id, 10)).status == "succeeded"
+        said = [event.data async for event in runs.events(principal, run.run_id) if event and event.type == "message"]
+    assert said == ["first", "second"]
 
 
 @pytest.mark.promise("P-ACCEPT")
