@@ -1,9 +1,12 @@
 """Workflows over REST: kept, checked when they are saved, and run."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from auralink.runs.engine_manifest import default_root
+from auralink.runs.engines import Engines
 from tests.service import API, unique
 from tests.worlds import WAIT, World
 
@@ -136,3 +139,20 @@ async def test_a_workflow_starts_another_and_waits_for_it(here: World) -> None:
     assert run["output"]["result"]["doubled"] == [5, 5]
     children = here.sql("SELECT definition_id FROM auralink.runs WHERE parent_id = %s", run["run_id"])
     assert [str(child["definition_id"]) for child in children] == [inner["workflow_id"]]
+
+
+async def test_an_engine_that_is_not_installed_is_told_when_the_workflow_is_saved(
+    here: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "langgraph").mkdir()
+    for name in ("engine.toml", "requirements.txt"):
+        (tmp_path / "langgraph" / name).write_bytes((default_root() / "langgraph" / name).read_bytes())
+    for service in (here.service.app.state.workflows, here.service.app.state.agents):
+        monkeypatch.setattr(service, "_require_engine", Engines(tmp_path).manifest)
+    answers = [
+        await here.http.post(f"{API}/workflows", json={"workflow_name": unique(), "workflow_type": "qa"}),
+        await here.http.post(f"{API}/agents", json={"name": unique(), "instructions": "x"}),
+    ]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (409, "engine_not_installed")
+        assert "make engines" in answer.json()["message"]
