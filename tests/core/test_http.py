@@ -162,7 +162,13 @@ async def test_json_at_the_edge_reaches_no_internal_error(
 
 async def test_a_body_that_says_it_is_too_large_is_413(client: httpx2.AsyncClient) -> None:
     body = problem(await post(client, b'{"server_type": "' + b"x" * LIMIT + b'"}'), 413, "body_too_large")
-    assert str(LIMIT) in body["message"]
+    assert f"{LIMIT} bytes (MAX_BODY_BYTES)" in body["message"]
+
+
+async def test_a_prompt_may_be_larger_and_the_refusal_names_the_setting_that_counts(client: httpx2.AsyncClient) -> None:
+    answer = await client.post("/v1/chat/completions", content=b" " * (32 * LIMIT + 1))
+    assert answer.status_code == 413
+    assert f"{32 * LIMIT} bytes (32 × MAX_BODY_BYTES)" in answer.text
 
 
 @pytest.mark.parametrize("path", [CONNECT, CALL])
@@ -265,6 +271,8 @@ async def test_an_unknown_path_and_a_wrong_method_are_problems_too(client: httpx
     answer = await client.delete(CONNECT)
     problem(answer, 405, "method_not_allowed")
     assert answer.headers["Allow"] == "POST"
+    body = problem(await client.put(f"{API}/mcp/connections/{uuid4()}"), 405, "method_not_allowed")
+    assert body["message"].endswith("it takes GET, PATCH")
 
 
 async def test_a_repository_that_is_not_there_is_named(client: httpx2.AsyncClient) -> None:

@@ -310,7 +310,9 @@ async def _look_up(host: str, port: int) -> tuple[Address, ...]:
         async with asyncio.timeout(RESOLVE_TIMEOUT):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     except (OSError, UnicodeError):
-        raise HostNotFound(f"the host {host[:80]} does not resolve; check its name") from None
+        raise HostNotFound(
+            f"the name of the host {host[:80]} could not be resolved from here; check the name, and this machine's network"
+        ) from None
     return tuple(dict.fromkeys(ip_address(info[4][0]) for info in found))
 
 

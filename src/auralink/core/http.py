@@ -31,6 +31,7 @@ TRACEPARENT = re.compile(rb"^[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}
 PROMPT_BODIES = 32
 """How many times `MAX_BODY_BYTES` a prompt may have."""
 
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 STRICT_PATHS = "/api/"
 """Where bodies are JSON for people; the MCP and OpenAI doors have errors of their own for what is none."""
 
@@ -44,7 +45,7 @@ STATUS_CODES: Mapping[int, tuple[str, str]] = {
 
 
 class BodyTooLarge(AuralinkError):
-    """The request body is larger than `MAX_BODY_BYTES`."""
+    """The request body is larger than `MAX_BODY_BYTES`, or a prompt than `PROMPT_BODIES` times that."""
 
     code = "body_too_large"
     status = 413
@@ -163,11 +164,11 @@ class RequestContext:
 
         async def receiving() -> Message:
             if too_large:
-                raise self._too_large(most)
+                raise _too_large(most, scope["path"])
             message = await receive()
             received.extend(message.get("body", b""))
             if len(received) > most:
-                raise self._too_large(most)
+                raise _too_large(most, scope["path"])
             if is_json and received and not message.get("more_body"):
                 _check_json(received)
             return message
@@ -176,11 +177,7 @@ class RequestContext:
 
     def _most(self, path: str) -> int:
         """Bytes that a body may have; prompts may hold images."""
-        return self.max_body_bytes * (PROMPT_BODIES if path.startswith("/v1/") else 1)
-
-    @staticmethod
-    def _too_large(most: int) -> RefusedBody:
-        return RefusedBody(BodyTooLarge(f"the request body is larger than {most} bytes (MAX_BODY_BYTES)"))
+        return self.max_body_bytes * (PROMPT_BODIES if _holds_prompt(path) else 1)
 
 
 class PlainDoors:
@@ -243,6 +240,15 @@ def documented_body(model: type[BaseModel], *path_parameters: str) -> dict[str, 
     return {"parameters": parameters, "requestBody": {"content": content, "required": True}, "security": [{"HTTPBearer": []}]}
 
 
+def _holds_prompt(path: str) -> bool:
+    return path.startswith("/v1/")
+
+
+def _too_large(most: int, path: str) -> RefusedBody:
+    setting = f"{PROMPT_BODIES} × MAX_BODY_BYTES" if _holds_prompt(path) else "MAX_BODY_BYTES"
+    return RefusedBody(BodyTooLarge(f"the request body is larger than {most} bytes ({setting})"))
+
+
 def _header(scope: Scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key == name), b"")
 
@@ -271,6 +277,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     async def render(request: Request, error: Exception) -> Response:
         assert isinstance(error, AuralinkError | RequestValidationError | HTTPException)
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            error.headers = {"Allow": ", ".join(_methods_at(app, request.scope))}
         return rendered(error, request.url.path)
 
     for kind in (AuralinkError, RequestValidationError, HTTPException):
@@ -286,8 +294,25 @@ def rendered(error: AuralinkError | RequestValidationError | HTTPException, path
     if isinstance(error, RefusedBody):
         return problem_of(error.reason, path)
     code, title = STATUS_CODES.get(error.status_code, ("http_error", "Request failed"))
-    detail = f"there is nothing at {path}; /docs lists the addresses" if error.status_code == 404 else str(error.detail)
+    detail = _in_words(error, path)
     return problem(status=error.status_code, code=code, title=title, detail=detail, instance=path, headers=error.headers)
+
+
+def _methods_at(app: FastAPI, scope: Scope) -> list[str]:
+    """What can be asked at an address; the framework names the methods of the first route there only."""
+    address = {name: scope[name] for name in ("type", "path", "root_path", "headers")}
+    asked = [{**address, "method": method} for method in METHODS]
+    return [one["method"] for one in asked if any(route.matches(one)[0] is Match.FULL for route in app.routes)]
+
+
+def _in_words(error: HTTPException, path: str) -> str:
+    """What the framework's own refusals say, with what to do instead."""
+    allowed = (error.headers or {}).get("Allow")
+    if error.status_code == 404:
+        return f"there is nothing at {path}; /docs lists the addresses"
+    if error.status_code == 405 and allowed:
+        return f"{path} does not take this method; it takes {allowed}"
+    return str(error.detail)
 
 
 def invalid(errors: Sequence[Mapping[str, Any]], path: str) -> Response:

@@ -432,7 +432,7 @@ async def test_one_that_does_not_listen_is_unreachable(http: HttpClient) -> None
 
 
 async def test_a_name_that_does_not_resolve_is_unreachable(http: HttpClient) -> None:
-    with pytest.raises(HttpUnreachable, match="does not resolve") as caught:
+    with pytest.raises(HttpUnreachable, match="could not be resolved") as caught:
         await get(http, "http://nowhere.invalid/")
     assert not caught.value.sent
 
