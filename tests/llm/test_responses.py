@@ -193,6 +193,7 @@ def test_what_needs_storage_or_openais_own_tools_is_refused_by_name(fields: dict
     with pytest.raises(UnsupportedField) as caught:
         chat_body({**ASKED, **fields})
     assert caught.value.extra["param"] == named
+    assert "another model" not in caught.value.message, "none takes it"
 
 
 @pytest.mark.parametrize("given_input", [None, "", [], {}])

@@ -21,7 +21,8 @@ class NoModelAvailable(AuralinkError):
 
 
 class UnsupportedField(InvalidRequest):
-    """The chosen provider cannot honour a field of the request; it is refused by name, never dropped."""
+    """The chosen provider cannot honour a field of the request; it is refused by name, never dropped. Where `provider` is the path
+    of an endpoint of ours, no model would."""
 
     code = "unsupported_field"
     status = 400
@@ -29,9 +30,8 @@ class UnsupportedField(InvalidRequest):
 
     def __init__(self, field: str, provider: str, reason: str = "") -> None:
         because = f" ({reason})" if reason else ""
-        super().__init__(
-            f"{provider} cannot honour the field {field!r}{because}; leave it out or choose another model", extra={"param": field}
-        )
+        remedy = "leave it out" if provider.startswith("/") else "leave it out or choose another model"
+        super().__init__(f"{provider} cannot honour the field {field!r}{because}; {remedy}", extra={"param": field})
 
 
 class ProviderError(AuralinkError):
