@@ -18,6 +18,9 @@ from auralink_langgraph.nodes import needs_tools
 from auralink_langgraph.rehearsal import DEFINITION, answer_models, answer_tools
 from auralink_langgraph.values import value_of
 
+STEPS = 100
+"""Steps of a graph whose definition names no limit."""
+
 
 async def run(job: Job, emit: Emit) -> Any:
     """Runs a checked workflow definition; the output is what its `output` says, else all variables that it wrote."""
@@ -46,10 +49,10 @@ def warm() -> None:
 
 async def _run(job: Job, emit: Emit, models: httpx2.AsyncBaseTransport | None, tools: httpx.AsyncBaseTransport | None) -> Any:
     definition = job.definition
-    limits = definition["limits"]
-    seconds = min(job.deadline - time.time(), limits["seconds"] or float("inf"))
+    limits = definition.get("limits") or {}
+    seconds = min(job.deadline - time.time(), limits.get("seconds") or float("inf"))
     with_tools = any(needs_tools(node) for node in definition["nodes"].values())
-    ways = open_gateways(job, with_tools=with_tools, tokens=limits["tokens"], models=models, tools=tools)
+    ways = open_gateways(job, with_tools=with_tools, tokens=limits.get("tokens"), models=models, tools=tools)
     try:
         async with asyncio.timeout(seconds), ways as gateways:
             return await _run_beside(gateways, _walk(definition, job, gateways, emit))
@@ -71,15 +74,16 @@ async def _run_beside(gateways: Gateways, walk: Any) -> Any:
 
 
 async def _walk(definition: Mapping[str, Any], job: Job, gateways: Gateways, emit: Emit) -> Any:
-    limits = definition["limits"]
+    limits = definition.get("limits") or {}
+    steps = limits.get("steps") or STEPS
     graph = build(definition, gateways, emit)
     start = first_state(definition, job)
     try:
         state = await graph.ainvoke(
-            start | {VISITS: {}}, {"recursion_limit": limits["steps"], "max_concurrency": limits["concurrency"]}
+            start | {VISITS: {}}, {"recursion_limit": steps, "max_concurrency": limits.get("concurrency")}
         )
     except GraphRecursionError:
-        raise LimitReached(f"the graph took more than its {limits['steps']} steps") from None
+        raise LimitReached(f"the graph took more than its {steps} steps") from None
     except InvalidUpdateError as error:
         raise NodeFailed(f"two nodes wrote one variable at the same time; give it `merge: append` in state: {error}") from None
     if definition["output"] is not None:
