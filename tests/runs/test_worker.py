@@ -173,11 +173,13 @@ async def test_a_failed_attempt_is_made_again_a_few_times(
 
 async def test_a_run_out_of_time_is_not_tried_again(database: Database, principal: Principal, ring: KeyRing) -> None:
     async def late(start: Start, on_event: OnEvent) -> Result | Failure:
-        return Failure("DeadlineExceeded", "the run's time was over")
+        return Failure("DeadlineExceeded", "the run's time was over", traceback='File "/where/it/is/installed.py"')
 
     async with runs_of(database) as runs, working(database.dsn, late, ring):
         run = await accept(runs, principal)
-        assert (await runs.wait(principal, run.run_id, 10)).attempt == 1
+        ended = await runs.wait(principal, run.run_id, 10)
+        assert ended.attempt == 1
+        assert ended.error == {"type": "DeadlineExceeded", "message": "the run's time was over"}, "paths are for the log"
 
 
 async def test_cancelling_stops_the_engine_at_once(database: Database, principal: Principal, ring: KeyRing) -> None:

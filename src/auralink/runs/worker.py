@@ -240,9 +240,10 @@ class Worker:
             )
             await self.write(attempt, succeeded)
             return
-        error = {"type": outcome.type, "message": outcome.message, "traceback": outcome.traceback}
+        error = {"type": outcome.type, "message": outcome.message}
         tries, most = (run["losses"], MAX_LOSSES) if outcome.lost else (run["failures"], run["max_attempts"])
-        log.info("attempt failed", run=str(run_id), attempt=number, type=outcome.type, lost=outcome.lost)
+        about = {"type": outcome.type, "lost": outcome.lost, "traceback": outcome.traceback}
+        log.info("attempt failed", run=str(run_id), attempt=number, **about)  # its paths are the installation's, not the user's
         if outcome.type in FINAL or tries + 1 >= most or (run["mode"] == "replay" and not outcome.lost):
             failed = partial(store.finish, run_id=run_id, attempt=number, status="failed", output=None, error=error)
             await self.write(attempt, failed)
