@@ -38,7 +38,7 @@ async def command(here: World, place: Path, *arguments: str) -> Any:
     return [orjson.loads(line) for line in done.stdout.splitlines()] if "events" in arguments else orjson.loads(done.stdout)
 
 
-async def test_a_workflow_is_run_watched_cancelled_resumed_and_forked_from_the_command_line(here: World, tmp_path: Path) -> None:
+async def test_a_workflow_is_run_watched_and_forked_from_the_command_line(here: World, tmp_path: Path) -> None:
     name = unique("noting")
     await here.make("/workflows", workflow_name=name, workflow_type="custom", definition=GRAPH)
 

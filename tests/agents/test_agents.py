@@ -1,6 +1,5 @@
 """Agents over REST: what they are told, what they answer, and what they keep."""
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -91,17 +90,6 @@ async def test_a_message_that_is_repeated_under_its_key_is_said_once(here: World
     answers = [await here.http.post(f"{API}/agents/{someone}/chat", json={"message": "once"}, headers=key) for _ in range(2)]
     assert answers[0].json() == answers[1].json()
     assert (await here.http.get(f"{API}/agents/{someone}/threads")).json()["items"][0]["turns"] == 1
-
-
-async def test_nothing_is_said_in_a_thread_before_the_answer(here: World) -> None:
-    someone = await agent(here)
-    path, first = f"{API}/agents/{someone}/chat", await said(here, someone, "hello")
-    both = await asyncio.gather(
-        *(here.http.post(path, json={"message": "again", "thread_id": first["thread_id"]}) for _ in range(2))
-    )
-    assert sorted(answer.status_code for answer in both) in ([200, 409], [200, 200])
-    refused = [answer.json()["code"] for answer in both if answer.status_code == 409]
-    assert refused in ([], ["thread_busy"])
 
 
 @pytest.mark.parametrize(
