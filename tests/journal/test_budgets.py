@@ -88,6 +88,7 @@ async def test_a_run_has_a_budget_of_its_own_that_never_resets(
     with pytest.raises(BudgetExceeded, match=f"budget of run {run}") as refused:
         await reserve(budgets, principal, second, 41, f"run:{run}")
     assert refused.value.extra["resets_at"] is None
+    assert refused.value.message.endswith("start a run whose `limits` are higher; this one's stay")
     assert "Retry-After" not in refused.value.headers
     await reserve(budgets, principal, second, 41, f"run:{uuid7()}")
     await audit.commit(ended(principal, first, 30, run_id=run))
@@ -178,7 +179,9 @@ async def test_nobody_waits_for_each_other_in_a_circle(
     async def one(number: int) -> None:
         call = uuid7()
         for _ in range(3):  # as a failover does: gives back and takes again
-            await reserve(budgets, principal, call, 10, *(["model:openai/x", "run:1"] if number % 2 else []), seconds=number % 3 - 1)
+            await reserve(
+                budgets, principal, call, 10, *(["model:openai/x", "run:1"] if number % 2 else []), seconds=number % 3 - 1
+            )
         await audit.commit(ended(principal, call, 10))
 
     await asyncio.gather(*(one(number) for number in range(100)))

@@ -295,6 +295,7 @@ async def test_the_limit_of_one_model_leaves_the_others_alone(house: SharedHouse
         assert preference.status_code == 201, preference.text
         answer = await ask(client)
         assert (answer.status_code, answer.json()["error"]["scope"]) == (402, f"model:{MODELS['openai']}")
+        assert "POST /api/v1/llm/preferences" in answer.json()["error"]["message"]
         assert (await ask(client, MODELS["google"])).status_code == 200
         assert (await ask(client, [MODELS["openai"], MODELS["google"]])).headers["x-auralink-model"] == MODELS["google"]
         preference_id = preference.json()["preference_id"]
@@ -319,6 +320,7 @@ async def test_users_lower_their_limits_and_only_an_admin_raises_them(house: Sha
         view = (await client.get(f"{API}/limits")).json()
         assert (view["tokens_per_day"], view["tokens_per_month"], view["cost_usd_per_month"]) == (500, None, "4.99")
         user = str(user_id_of(ISSUER, house.user))
+        assert view["user_id"] == user
         assert (await client.put(f"{API}/limits?user_id={uuid4()}", json={"tokens_per_day": 1})).status_code == 403
         assert (await client.get(f"{API}/limits?user_id={uuid4()}")).status_code == 403
         raised_by_admin = await admin.put(

@@ -252,6 +252,9 @@ async def test_a_run_whose_budget_is_used_up_waits_until_it_is_raised(run: InRun
     answer = await run.gateway.rest.post("/v1/chat/completions", json=body, headers=headers)
     assert answer.json()["error"]["code"] == "stale_attempt"
     assert await run.status() == ("waiting", "budget")
+    told = "SELECT data FROM auralink.run_events WHERE run_id = %s AND type = 'budget.exceeded'"
+    [event] = rows(run.database.superuser, told, run.run_id)
+    assert f"PUT /api/v1/limits?user_id={run.user.user_id}" in event["data"]["message"]
     rows(run.database.superuser, "UPDATE auralink.usage_limits SET max_tokens = 100000")
     assert (await run.status())[0] == "queued"
 

@@ -47,10 +47,10 @@ class Budgets:
         async with turn, self._db.tenant(principal) as connection:
             refused = await store.reserve(connection, call_id, list(scopes), tokens, cost_usd, timedelta(seconds=seconds))
         if refused is not None:
-            raise _exceeded(refused, tokens, cost_usd)
+            raise _exceeded(principal, refused, tokens, cost_usd)
 
 
-def _exceeded(limit: dict[str, Any], tokens: int, cost_usd: Decimal) -> BudgetExceeded:
+def _exceeded(principal: Tenant, limit: dict[str, Any], tokens: int, cost_usd: Decimal) -> BudgetExceeded:
     whose = {"all": "your budget"}.get(limit["scope"], f"the budget of {limit['scope'].replace(':', ' ')}")
     span = {"total": ""}.get(limit["period"], f" of this {limit['period']}")
     parts = []
@@ -65,7 +65,16 @@ def _exceeded(limit: dict[str, Any], tokens: int, cost_usd: Decimal) -> BudgetEx
         headers["Retry-After"] = str(max(1, round(wait)))
     return BudgetExceeded(
         f"{whose}{span} has {' and '.join(parts)} left, and this call may use up to {tokens} tokens and {usd_text(cost_usd)} USD; "
-        f"ask for less (max_tokens), {f'wait until {resets}, ' if resets else ''}or have the limit raised (PUT /api/v1/limits)",
+        f"ask for less (max_tokens), {f'wait until {resets}, ' if resets else ''}or {_who_raises(principal, limit['scope'])}",
         headers=headers,
         extra={name: limit[name] for name in ("scope", "period", "tokens_left", "cost_left_usd", "resets_at")},
     )
+
+
+def _who_raises(principal: Tenant, scope: str) -> str:
+    """What a user can do about a limit: each kind has its own door."""
+    if scope.startswith("model:"):
+        return "raise the limit of your preference for the model (POST /api/v1/llm/preferences)"
+    if scope.startswith("run:"):
+        return "start a run whose `limits` are higher; this one's stay"
+    return f"ask an administrator to raise the limit (PUT /api/v1/limits?user_id={principal.user_id})"

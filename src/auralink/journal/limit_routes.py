@@ -63,8 +63,9 @@ class Usage(BaseModel):
 
 
 class LimitsView(BaseModel):
-    """A user's limits (null: none) and usage."""
+    """A user's limits (null: none) and usage. `user_id` is what an admin is told who shall change them."""
 
+    user_id: UUID
     tokens_per_day: int | None = None
     tokens_per_month: int | None = None
     cost_usd_per_day: Usd | None = None
@@ -87,8 +88,9 @@ OfUser = Annotated[UUID | None, Query(alias="user_id", description="another user
 async def get_limits(request: Request, principal: Authenticated, user_id: OfUser = None) -> LimitsView:
     """Your limits and what you have used of them."""
     db: Database = request.app.state.db
-    async with db.tenant(_meant(principal, user_id)) as connection:
-        return await _view(connection)
+    meant = _meant(principal, user_id)
+    async with db.tenant(meant) as connection:
+        return await _view(connection, meant)
 
 
 @router.put("/limits")
@@ -103,7 +105,7 @@ async def put_limits(request: Request, principal: Authenticated, body: LimitsBod
             _check_lowered(present, given, request.app.state.calls_a_minute)
         for scope, period in dict.fromkeys(PLACES[name][:2] for name in given):
             await _put(connection, present.get((scope, period)), scope, period, given, principal.role)
-        view = await _view(connection)
+        view = await _view(connection, meant)
     request.app.state.limits.forget(meant.user_id)
     return view
 
@@ -136,8 +138,10 @@ async def _put(connection: Connection, old: DictRow | None, scope: str, period: 
         await store.put_limit(connection, {**limit, "scope": scope, "period": period, "set_by": set_by})
 
 
-async def _view(connection: Connection) -> LimitsView:
+async def _view(connection: Connection, user: Tenant) -> LimitsView:
     stored = {(row["scope"], row["period"]): row for row in await store.limits(connection)}
     used = {row["period"]: Usage.model_validate(row) for row in await store.usage(connection)}
     limits = {name: (stored.get((scope, period)) or {}).get(column) for name, (scope, period, column) in PLACES.items()}
-    return LimitsView(**limits, used_today=used.get("day", Usage()), used_this_month=used.get("month", Usage()))
+    return LimitsView(
+        user_id=user.user_id, **limits, used_today=used.get("day", Usage()), used_this_month=used.get("month", Usage())
+    )

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import orjson
 
+from auralink.core.db import Connection
 from auralink.core.errors import AuralinkError
+from auralink.journal import store
 from auralink.journal.budgets import BudgetExceeded
 from auralink.journal.errors import StaleAttempt
 from auralink.journal.steps import Step, StepRecord
@@ -40,9 +43,14 @@ class RunCall:
         """Lets the run wait for what the error says it needs; returns if that is not a matter of waiting."""
         if isinstance(error, BudgetExceeded):
             resets = error.extra.get("resets_at")
-            await self.step.suspend("budget", until=datetime.fromisoformat(resets) if resets else None)
+            until = datetime.fromisoformat(resets) if resets else None
+            await self.step.suspend("budget", until=until, within=partial(self._tell, error=error))
         elif lets_wait(error) and isinstance(error, ProviderError):
             await self.step.suspend("backoff", until=datetime.now(UTC) + timedelta(seconds=_retry_after(error)))
+
+    async def _tell(self, connection: Connection, *, error: BudgetExceeded) -> None:
+        """Says to whoever follows the run which budget it waits for, and who can raise it."""
+        await store.tell(connection, self.step.run, "budget.exceeded", {"message": error.message, **error.extra})
 
 
 def lets_wait(error: AuralinkError) -> bool:
