@@ -118,4 +118,7 @@ def embedded_jwt_secret(settings: Settings) -> Secret:
     with in_one_line(path):
         if settings.embedded and settings.jwt_jwks_url is None and path.exists():
             return Secret(_read_secrets(path)["jwt_secret"])
-    raise StartupError("tokens are issued in embedded mode only, after its first start (`make run` or `auralink serve`)")
+    raise StartupError(
+        f"tokens are issued in embedded mode only, after its first start (`make run` or `auralink serve`), and {path.parent} holds "
+        "no secrets of one; set AURALINK_DATA_DIR if it was started on another directory"
+    )

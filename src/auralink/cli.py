@@ -98,8 +98,10 @@ def stop() -> None:
     from auralink.bootstrap import data_dir_of
     from auralink.serving import stop as halt
 
-    stopped = halt(data_dir_of(load_settings()))
-    print(f"stopped {' and '.join(stopped)}" if stopped else "nothing was running")
+    data_dir = data_dir_of(load_settings())
+    stopped = halt(data_dir)
+    nothing = f"nothing was running on {data_dir} (AURALINK_DATA_DIR names another)"
+    print(f"stopped {' and '.join(stopped)}" if stopped else nothing)
 
 
 @app.command()
@@ -248,7 +250,7 @@ def ask(
     answer = act(user, asking)
     out.print(answer["answer"], markup=False, highlight=False, soft_wrap=True)
     for source in answer["sources"]:
-        out.print(f"  {source['file']}:{source['line']}  {source['heading']}", markup=False, highlight=False)
+        out.print(f"  {source['file']}:{source['line']}  {source['heading']}", markup=False, highlight=False, soft_wrap=True)
     out.print(f"confidence {answer['confidence']:.2f}", highlight=False)
 
 
@@ -297,7 +299,9 @@ def doctor() -> None:
 
     healthy = True
     for finding in asyncio.run(examine()):
-        out.print(f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.state}", markup=False, highlight=False)
+        out.print(
+            f"{'ok  ' if finding.ok else 'BAD '} {finding.what}: {finding.state}", markup=False, highlight=False, soft_wrap=True
+        )
         healthy = healthy and finding.ok
     raise typer.Exit(0 if healthy else 1)
 

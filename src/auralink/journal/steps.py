@@ -1,5 +1,5 @@
 """The journal of a run: every call that it makes through a gateway is written down before it is made, and its answer before that
-leaves; a call that was answered once is answered from here again (runs.md, "The journal").
+leaves; a call that was answered once is answered from here again (docs/explanation/runs.md, "The journal").
 
 A gateway begins a step right after authentication, before anything that may have changed since. The step's record is then part of
 the same group commit as the call's record in the operation log.

@@ -13,6 +13,7 @@ from auralink.core.db import Database
 from auralink.core.errors import NotFound
 from auralink.core.idempotency import once
 from auralink.llm import store
+from auralink.llm.catalogue.models import Tier
 from auralink.llm.components import LLM
 from auralink.llm.preferences import PreferenceNotFound, Preferences
 from auralink.llm.requests import AUTO, ModelRequest
@@ -72,7 +73,7 @@ async def models(
     request: Request,
     principal: Authenticated,
     provider: str | None = None,
-    tier: str | None = None,
+    tier: Tier | None = None,
     capability: str | None = None,
     available: bool | None = None,
 ) -> ModelList:

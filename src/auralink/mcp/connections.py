@@ -44,7 +44,7 @@ from auralink.mcp.upstreams import CREDENTIAL_PLACE, Upstreams
 from auralink.vault.service import Vault
 
 CAPABILITY_OF_TOOL = {"read_wiki_structure": "read_wiki", "read_wiki_contents": "read_wiki"}
-"""Tools whose capability has a name of its own (api.md); every other tool is its own capability."""
+"""Tools whose capability has a name of its own; every other tool is its own capability."""
 
 
 UNKNOWN_SERVER: Mapping[str, Any] = {"protocol_version": None, "server_name": None, "server_info": {}, "capabilities": []}

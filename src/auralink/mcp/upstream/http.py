@@ -1,7 +1,7 @@
 """MCP over Streamable HTTP, client side: one POST a message, the answer as JSON or as an event stream.
 
 Implements the transport of revisions 2025-03-26 to 2026-07-28 (spec: basic/transports, "Streamable HTTP"). It keeps raw JSON
-and one thin pooled client for all upstreams; the SDK's client costs 3.5 to 6 ms a call (peers.md), this one a fiftieth.
+and one thin pooled client for all upstreams; the SDK's client costs 3.5 to 6 ms a call, this one a fiftieth.
 """
 
 import asyncio
