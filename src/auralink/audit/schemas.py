@@ -1,5 +1,6 @@
 """What the group commit writes, the record of one operation, and the wire shapes of the log and the usage figures."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -8,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from auralink.core.errors import AuralinkError
 from auralink.core.ids import uuid7
 from auralink.core.money import Usd
 
@@ -61,6 +63,14 @@ class Operation:
     def subject(self) -> str:
         """What was done and on what, for an error."""
         return f"{self.tool or self.operation!r} on {self.server!r}"
+
+    def ended_by(self, error: BaseException) -> None:
+        """Takes over how an error has ended the operation; what is neither ours nor a caller going away stays an internal error."""
+        if isinstance(error, AuralinkError):
+            self.outcome, self.error = error.code, error.message
+            error.extra.setdefault("log_id", str(self.id))
+        elif isinstance(error, asyncio.CancelledError):
+            self.outcome, self.error = "cancelled", "the caller went away before the answer"
 
     def row(self) -> dict[str, Any]:
         """The row as the insert statement reads it."""

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from auralink.audit.group_commit import GroupCommit
 from auralink.audit.schemas import Operation
 from auralink.auth.principal import Principal
-from auralink.core.errors import AuralinkError
 from auralink.core.logging import trace_id
 
 
@@ -21,8 +20,8 @@ async def audited(
     try:
         yield operation
         operation.outcome = "ok"
-    except AuralinkError as error:
-        operation.outcome, operation.error = error.code, error.message
+    except BaseException as error:
+        operation.ended_by(error)
         raise
     finally:
         operation.duration_ms = (time.perf_counter() - started) * 1000

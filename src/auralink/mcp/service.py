@@ -313,13 +313,9 @@ class Gateway:
         made = _Made(operation, step)
         try:
             yield made
-        except AuralinkError as error:
-            operation.outcome, operation.error = error.code, error.message
-            error.extra.setdefault("log_id", str(operation.id))
-            made.error = error
-            raise
-        except asyncio.CancelledError:
-            operation.outcome, operation.error = "cancelled", "the caller went away before the answer"
+        except BaseException as error:
+            operation.ended_by(error)
+            made.error = error if isinstance(error, AuralinkError) else None
             raise
         finally:
             operation.duration_ms = (time.perf_counter() - started) * 1000

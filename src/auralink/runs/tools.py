@@ -107,9 +107,10 @@ class RunTools:
         try:
             result = await tool.work(step, _checked(tool.arguments, arguments))
             operation.outcome, records = "ok", (step.done(result),)
-        except AuralinkError as error:
-            operation.outcome, operation.error = error.code, error.message
-            records = () if isinstance(error, NO_ANSWERS) else (step.failed(error),)
+        except BaseException as error:
+            operation.ended_by(error)
+            if isinstance(error, AuralinkError) and not isinstance(error, NO_ANSWERS):
+                records = (step.failed(error),)
             raise
         finally:
             operation.duration_ms = (time.perf_counter() - started) * 1000
