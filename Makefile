@@ -24,8 +24,8 @@ run: $(VENV)/.service ## Set everything up, serve on 127.0.0.1:8001, and do a fi
 stop: ## Stop the service and its Postgres, also what a killed run left
 	@if [ -x $(BIN)/auralink ]; then exec $(BIN)/auralink stop; else $(MSG) 'nothing is installed'; fi
 
-test: $(VENV)/.develop $(TESTED:%=engines/%/.venv/.installed) ## Run the tests
-	@exec $(BIN)/python -m pytest -n auto
+test: $(VENV)/.develop $(TESTED:%=engines/%/.venv/.installed) ## Run the tests, two for each core: most of their time they wait for servers
+	@exec $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist worksteal
 
 check: $(VENV)/.develop ## Lint, types, import direction
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -46,20 +46,26 @@ def data_dir_of(settings: Settings) -> Path:
     return (settings.auralink_data_dir or embedded.default_data_dir()).expanduser().absolute()
 
 
-def lay_foundation(settings: Settings, progress: Progress = lambda _: None) -> Foundation:
-    """Starts or attaches to the database, migrates it where that is ours to do, and finds the secrets.
+def lay_foundation(settings: Settings, progress: Progress = lambda _: None, *, attach: bool = False) -> Foundation:
+    """Starts or attaches to the database, migrates it where that is ours to do, and finds the secrets. `attach`: the database is
+    another process's, which has started and migrated it; one that was stopped stays so.
 
     Raises:
         StartupError: one line that says what is missing or wrong, and what to do.
     """
     data_dir = data_dir_of(settings)
-    if settings.database_url is None:
+    if settings.database_url is None and attach:
+        running = embedded.find_cluster(data_dir)
+        if running is None:
+            raise StartupError(f"the database in {data_dir} does not run")
+        dsn, generated, demo = running.dsn("service"), _generated_secrets(data_dir), None
+    elif settings.database_url is None:
         cluster = embedded.start(data_dir, progress=progress)
         migrate(cluster.dsn("owner"), progress=progress)
         dsn, generated = cluster.dsn("service"), _generated_secrets(data_dir)
         demo = create_demo(cluster.dsn("superuser"), password=Secret(generated["demo_password"]))
     else:
-        if settings.database_owner_url is not None:
+        if settings.database_owner_url is not None and not attach:
             migrate(settings.database_owner_url, progress=progress)
         dsn, generated, demo = settings.database_url, {}, None
     return Foundation(data_dir, dsn, jwt_secret_of(settings, generated), _ring(settings, generated), demo)

@@ -59,7 +59,7 @@ def work(
     with contextlib.ExitStack() as stack:
         if not beside:
             stack.enter_context(registered(data_dir_of(settings), embedded_database=settings.embedded))
-        foundation = lay_foundation(settings, progress)
+        foundation = lay_foundation(settings, progress, attach=beside)
         asyncio.run(_until_stopped(_work(settings, foundation, root, options), beside=beside))
 
 
