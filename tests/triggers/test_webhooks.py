@@ -86,7 +86,7 @@ async def test_an_event_starts_a_run_with_its_data_its_room_and_its_call(here: W
 
 async def test_a_delivery_that_is_repeated_starts_nothing_new(here: World) -> None:
     webhook = await hook(here)
-    first = await delivered(here, webhook, delivery_id="msg_1", at=time.time() - 60)
+    first = await delivered(here, webhook, delivery_id="msg_1", off_by=-60)
     again = await delivered(here, webhook, delivery_id="msg_1")
     other = await delivered(here, webhook, delivery_id="msg_2")
     assert first.json()["run_id"] == again.json()["run_id"] != other.json()["run_id"]
