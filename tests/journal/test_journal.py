@@ -129,6 +129,7 @@ async def test_a_call_that_may_have_happened_waits_for_a_person_and_then_is_what
     waiting = await run.run()
     assert (waiting.status, waiting.reason) == ("waiting", "outcome_unknown")
     decided = await run.runs.decide(run.user, run.run_id, 1, StepDecision(decision="happened", answer="it was sent"))
+    assert [row["served_by"] for row in run.sql("SELECT served_by FROM auralink.mcp_operation_logs")] == ["a person's word"]
     assert decided.status == "queued"
     await run.claim()
     assert await run.call(ONE) == {"content": [{"type": "text", "text": "it was sent"}]}

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from psycopg.rows import DictRow
 
+from auralink.audit.schemas import Operation
+from auralink.audit.store import insert_records
 from auralink.core.changes import Change, Changes
 from auralink.core.db import Connection, Database, Tenant
 from auralink.core.ids import uuid7
@@ -237,6 +239,8 @@ class Runs:
                 await store.retry_entry(connection, run_id, seq)
             else:
                 await store.answer_entry(connection, run_id, seq, result_text(_as_answer(entry["kind"], decision.answer)))
+                if entry["kind"] == "tool":
+                    await insert_records(connection, [_attested(principal, entry["request"])])
             await store.resume_if_known(connection, run_id)
             return await _get(connection, run_id)
 
@@ -309,6 +313,13 @@ async def _changed(event: asyncio.Event, seconds: float) -> None:
     except TimeoutError:
         return
     event.clear()
+
+
+def _attested(principal: Tenant, request: Mapping[str, Any]) -> Operation:
+    """The record of a call of which a person says that it happened; whoever made it died before it could write one."""
+    operation = Operation(principal.user_id, "tools/call", "decision", server=request.get("connection"), tool=request.get("tool"))
+    operation.outcome, operation.served_by = "ok", "a person's word"
+    return operation
 
 
 async def _get(connection: Connection, run_id: UUID) -> RunDetail:

@@ -67,7 +67,7 @@ FROM auralink.run_journal WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s
 """
 EVENTS = "SELECT seq, type, data, at FROM auralink.run_events WHERE run_id = %s AND seq > %s ORDER BY seq LIMIT %s"
 ENTRY = """
-SELECT j.status, j.kind FROM auralink.run_journal j JOIN auralink.runs r ON r.id = j.run_id
+SELECT j.status, j.kind, j.request FROM auralink.run_journal j JOIN auralink.runs r ON r.id = j.run_id
 WHERE j.run_id = %s AND j.seq = %s FOR NO KEY UPDATE OF r
 """
 RETRY = """
@@ -169,7 +169,7 @@ async def events(connection: Connection, run_id: UUID, *, after: int, limit: int
 
 
 async def find_entry(connection: Connection, run_id: UUID, seq: int) -> DictRow | None:
-    """Status and kind of a journal entry; its run is locked until the transaction ends."""
+    """Status, kind and request of a journal entry; its run is locked until the transaction ends."""
     return await (await connection.execute(ENTRY, [run_id, seq])).fetchone()
 
 
