@@ -17,9 +17,3 @@ class LimitReached(RunFailed):
     """One of the definition's limits."""
 
     code = "LimitReached"
-
-
-class GatewayRefused(RunFailed):
-    """A gateway does not take the run's token or does not know what is asked of it."""
-
-    code = "GatewayRefused"

@@ -11,12 +11,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import httpx2
 import openai
 from auralink_engine import Job, Lost
+from auralink_engine.watching import CONNECT_SECONDS, GONE, WatchedTools
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.sessions import StreamableHttpConnection, create_session
@@ -25,12 +26,8 @@ from langchain_openai import ChatOpenAI
 from mcp.shared.exceptions import McpError
 from pydantic import SecretStr
 
-from auralink_langgraph.errors import GatewayRefused, LimitReached, NodeFailed
+from auralink_langgraph.errors import LimitReached, NodeFailed
 
-CONNECT_SECONDS = 10.0
-RETRY_LATER = {409, 429, 500, 502, 503, 504}
-"""Statuses of the MCP endpoint as such; what a tool answers, errors included, comes with 200."""
-LOST_CALL = {409, 503}
 OnToken = Callable[[str], None]
 
 
@@ -79,7 +76,7 @@ class Gateways:
         except httpx2.TransportError as error:
             raise Lost(f"the model gateway stopped in the middle of an answer: {error}") from error
         except openai.APIStatusError as error:
-            kind = Lost if error.status_code in LOST_CALL else NodeFailed
+            kind = Lost if error.status_code in GONE else NodeFailed
             raise kind(f"model {model!r}: {_said_by(error)}") from error
         except openai.OpenAIError as error:
             raise NodeFailed(f"model {model!r}: {error}") from error
@@ -109,8 +106,8 @@ class Gateways:
         def client(
             headers: dict[str, str] | None = None, timeout: Any = None, auth: httpx.Auth | None = None
         ) -> httpx.AsyncClient:
-            watched = _Watched(inner, self.lose)
-            return httpx.AsyncClient(headers=headers, timeout=timeout, auth=auth, transport=watched, trust_env=False)
+            watched = WatchedTools(httpx, inner, self.lose)
+            return httpx.AsyncClient(headers=headers, timeout=timeout, auth=auth, transport=cast("Any", watched), trust_env=False)
 
         connection: StreamableHttpConnection = {
             "transport": "streamable_http",
@@ -156,54 +153,6 @@ async def open_gateways(
         if loss is not None and loss is not error:
             raise loss from error  # what the SDK makes of it is a consequence
         raise
-
-
-class _Watched(httpx.AsyncBaseTransport):
-    """Sees what goes wrong on the way to the MCP gateway: the SDK's client would leave some of it waiting for ever.
-
-    The stream on which a server speaks unasked (GET) is not opened: an engine's calls bring all that concerns it.
-    """
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, lose: Callable[[Exception], None]) -> None:
-        self._inner = inner
-        self._lose = lose
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.method == "GET":
-            return httpx.Response(405, request=request)
-        request.extensions["timeout"] = {"connect": CONNECT_SECONDS}
-        try:
-            response = await self._inner.handle_async_request(request)
-        except httpx.TransportError as error:
-            self._lose(Lost(f"the MCP gateway does not answer: {error or type(error).__name__}"))
-            raise
-        if response.status_code >= 400:
-            await response.aread()
-            said = f"the MCP gateway answered {response.status_code}: {response.text[:500]}"
-            self._lose(Lost(said) if response.status_code in RETRY_LATER else GatewayRefused(said))
-        elif isinstance(response.stream, httpx.AsyncByteStream):
-            response.stream = _WatchedStream(response.stream, self._lose)
-        return response
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-
-class _WatchedStream(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, lose: Callable[[Exception], None]) -> None:
-        self._inner = inner
-        self._lose = lose
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        try:
-            async for part in self._inner:
-                yield part
-        except httpx.TransportError as error:
-            self._lose(Lost(f"the MCP gateway stopped in the middle of an answer: {error or type(error).__name__}"))
-            raise
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
 
 
 def content_of(message: BaseMessage) -> str:

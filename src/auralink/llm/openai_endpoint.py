@@ -163,13 +163,15 @@ async def _json(request: Request) -> dict[str, Any]:
 
 
 def headers_of(call: ModelCall) -> Fields:
-    """Which model was taken, why, with whose key, and the id under which the call is in the operation log."""
+    """Which model was taken, why, with whose key, the id under which the call is in the operation log, and its step in a run."""
     values = {
         b"x-auralink-call-id": str(call.id),
         b"x-auralink-model": call.model_id or "",
         b"x-auralink-reason": call.reason or "",
         b"x-auralink-key": call.key_source or "",
     }
+    if call.step is not None:
+        values[b"x-auralink-step"] = str(call.step)
     return [(name, value.encode("ascii", "replace")) for name, value in values.items()]
 
 

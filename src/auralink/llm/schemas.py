@@ -32,6 +32,8 @@ class ModelCall:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: float = field(default_factory=time.perf_counter)
     run_id: UUID | None = None
+    step: int | None = None
+    """Its number in the journal of its run."""
     reason: str | None = None
     model_id: str | None = None
     provider: str | None = None
@@ -76,7 +78,7 @@ class ModelCall:
         }
 
 
-STORED = tuple(name for name in ModelCall.__slots__ if name not in ("user_id", "usage", "started", "earlier"))
+STORED = tuple(name for name in ModelCall.__slots__ if name not in ("user_id", "step", "usage", "started", "earlier"))
 
 
 class _Body(BaseModel):

@@ -172,7 +172,7 @@ class ModelGateway:
         """The answer to a run's call: out of its journal, or made and recorded there."""
         step = await self._begin(principal, request, endpoint, client_retry)
         if step.replay is not None:
-            return Answer(step.replay.result(), _replayed(principal, request, endpoint, source))
+            return Answer(step.replay.result(), _replayed(principal, request, endpoint, source, step))
         in_run = RunCall(step)
         try:
             return await self._answer(principal, _for_fork(request, step), endpoint, source, attempt, in_run)
@@ -231,7 +231,7 @@ class ModelGateway:
             step = await self._begin(principal, request, endpoint, client_retry)
             if step.replay is not None:
                 completion = step.replay.result()
-                give(_replayed(principal, request, endpoint, source))
+                give(_replayed(principal, request, endpoint, source, step))
                 for chunk in chunks_of(completion, report_usage=request.report_usage):
                     give(dumps(chunk).decode())
                 give(DONE)
@@ -344,6 +344,7 @@ class ModelGateway:
         """Records a call when the block ends, however it ends; what comes after the block waits for the commit."""
         call = ModelCall(principal.user_id, endpoint, request.requested, source, run_id=principal.run)
         call.task_type, call.trace_id = request.task_type, trace_id.get() or None
+        call.step = None if in_run is None else in_run.step.seq
         try:
             yield call
         except AuralinkError as error:
@@ -399,8 +400,8 @@ def _for_fork(request: ModelRequest, step: Step) -> ModelRequest:
     return remade({**request.body, "model": model})
 
 
-def _replayed(principal: Principal, request: ModelRequest, endpoint: str, source: str) -> ModelCall:
+def _replayed(principal: Principal, request: ModelRequest, endpoint: str, source: str, step: Step) -> ModelCall:
     """A call that was made by an earlier attempt; it is not recorded again."""
     call = ModelCall(principal.user_id, endpoint, request.requested, source, run_id=principal.run)
-    call.reason = REPLAYED
+    call.reason, call.step = REPLAYED, step.seq
     return call

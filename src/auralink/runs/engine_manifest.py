@@ -19,6 +19,7 @@ MANIFEST = "engine.toml"
 STAMP = ".installed"
 PROTOCOL_FOLDER = "protocol"
 Kind = Literal["agent", "workflow", "team", "flow"]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
 
 
@@ -51,11 +52,13 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,30}$")]
+    name: Name
     title: str
     framework: str
     module: ModuleName
     kinds: frozenset[Kind]
+    modes: tuple[Name, ...] = ()
+    """Of teams: how their members can work together, the usual way first."""
     requirements: str = "requirements.txt"
     preload: tuple[ModuleName, ...] = ()
     mode: Literal["fork", "pool"] = "fork"
