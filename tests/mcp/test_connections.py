@@ -101,6 +101,20 @@ async def test_a_renamed_connection_answers_to_its_new_name_only(client: httpx2.
         refused(await client.patch(path, json={"name": name}), 422, "invalid_request")
 
 
+async def test_a_policy_that_names_a_tool_the_server_does_not_list_is_warned_of(
+    client: httpx2.AsyncClient, upstream: raw.RawServer
+) -> None:
+    typo = {"tools": {"echo": "deny", "notes__pya": "ask"}, "rate_limits": {"a/b": 1}}
+    made = await connect(client, policy=typo)
+    assert [warning["pointer"] for warning in made["warnings"]] == ["/policy/tools/notes__pya", "/policy/rate_limits/a~1b"]
+    assert "'notes__pya' (did you mean 'pay'?)" in made["warnings"][0]["message"]
+    path = f"{API}/mcp/connections/{made['connection_id']}"
+    changed = (await client.patch(path, json={"policy": typo})).json()
+    assert (changed["warnings"], changed["policy"]["tools"]) == (made["warnings"], typo["tools"])
+    assert (await client.get(path)).json()["warnings"] == []
+    assert (await client.patch(path, json={"policy": {"tools": {"pay": "ask"}}})).json()["warnings"] == []
+
+
 @pytest.mark.parametrize("name", ["", "%00", "a%00__echo", "nothing__echo", "__", "notes__", "notes__nothing", "x" * 300])
 async def test_a_tool_that_is_not_there_is_not_found(client: httpx2.AsyncClient, name: str) -> None:
     await connect(client)

@@ -45,8 +45,9 @@ async def test_a_toolset_is_made_shown_changed_and_deleted(service: Service) -> 
         made = await rest.post(TOOLSETS, json={"name": "few", "tools": [*ECHOES, "sdk__echo"]})
         assert (made.status_code, made.json()["tools"]) == (201, ECHOES)
         path = f"{TOOLSETS}/{made.json()['toolset_id']}"
-        assert (await rest.get(path)).json() == made.json()
-        assert (await rest.get(TOOLSETS)).json() == {"items": [made.json()], "next_cursor": None}
+        kept = {**made.json(), "warnings": []}
+        assert (await rest.get(path)).json() == kept
+        assert (await rest.get(TOOLSETS)).json() == {"items": [kept], "next_cursor": None}
         assert (await rest.post(TOOLSETS, json={"name": "few", "tools": ["x"]})).json()["code"] == "toolset_name_taken"
         for wrong in (
             {"name": "Few!", "tools": ["x"]},
@@ -64,6 +65,20 @@ async def test_a_toolset_is_made_shown_changed_and_deleted(service: Service) -> 
         assert (await stranger.get(TOOLSETS)).json()["items"] == []
         assert (await rest.delete(path)).status_code == 204
         assert (await rest.get(path)).json()["code"] == "toolset_not_found"
+
+
+async def test_a_tool_that_no_connection_lists_is_warned_of_with_what_is_near(service: Service) -> None:
+    user = await _user(service)
+    async with service.client(user) as rest:
+        made = (await rest.post(TOOLSETS, json={"name": "few", "tools": ["eras__echo", "sdk__ehco", "pay"]})).json()
+        [warning] = made["warnings"]
+        assert warning["pointer"] == "/tools/1"
+        assert "'sdk__ehco' (did you mean 'sdk__echo'" in warning["message"]
+        path = f"{TOOLSETS}/{made['toolset_id']}"
+        assert (await rest.patch(path, json={"name": "fewer"})).json()["warnings"] == []
+        assert (await rest.patch(path, json={"tools": ECHOES})).json()["warnings"] == []
+        [gone] = (await rest.patch(path, json={"tools": ["zeppelin__fly"]})).json()["warnings"]
+        assert "did you mean" not in gone["message"]
 
 
 async def test_an_address_with_a_toolset_shows_and_calls_its_tools_only(service: Service) -> None:

@@ -54,7 +54,7 @@ async def test_a_database_is_asked_when_it_is_connected_and_read_afterwards(
         async with service.client(unique()) as client:
             made = await client.post(f"{API}/mcp/connect", json={"server_type": "supabase", "credentials": {"dsn": address}})
             assert made.status_code == 201, made.text
-            assert any("superuser" in warning for warning in made.json()["warnings"])
+            assert any("superuser" in warning["message"] for warning in made.json()["warnings"])
             where = {"connection_id": made.json()["connection_id"]}
             rows = await client.post(f"{API}/mcp/supabase/query", json={**where, "query": "SELECT 1 AS one"})
             assert rows.json()["rows"] == [{"one": 1}]

@@ -124,7 +124,7 @@ def build_mcp(
         announcer=announcer,
         watches=Watches(upstreams),
         pins=pins,
-        toolsets=Toolsets(db, resolver),
+        toolsets=Toolsets(db, resolver, federation),
         authorizations=authorizations,
         access=access,
         oauth_http=oauth_http,

@@ -16,6 +16,7 @@ from auralink.core.errors import InvalidRequest
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.core.secret import Secret
+from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
 from auralink.mcp import naming, store
 from auralink.mcp.audited import audited
 from auralink.mcp.errors import BadCredentials, ConnectionNameTaken, ConnectionNotFound
@@ -25,11 +26,13 @@ from auralink.mcp.oauth.errors import AuthorizationRequired, DiscoveryFailed
 from auralink.mcp.oauth.schemas import Callback, StartBody, Started
 from auralink.mcp.oauth.service import Authorizations
 from auralink.mcp.pins import Pins
+from auralink.mcp.policy import unknown_tools
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.schemas import (
     ConnectionPage,
     ConnectionPatch,
+    ConnectionPolicy,
     ConnectionRecord,
     ConnectionTest,
     ConnectionView,
@@ -47,6 +50,8 @@ CAPABILITY_OF_TOOL = {"read_wiki_structure": "read_wiki", "read_wiki_contents": 
 """Tools whose capability has a name of its own; every other tool is its own capability."""
 
 
+PATIENCE_FOR_WARNINGS = 5.0
+"""Seconds that a change waits for a server that is only asked in order to warn."""
 UNKNOWN_SERVER: Mapping[str, Any] = {"protocol_version": None, "server_name": None, "server_info": {}, "capabilities": []}
 """What is known of a server that has not let us in yet."""
 
@@ -107,7 +112,7 @@ class Connections:
                     return await self._await_authorization(principal, record, secret, refusal)
                 try:
                     tools = await session.list_tools(time.monotonic() + server.timeout)
-                    warnings = await self._upstreams.inspect(record, secret)
+                    advice = await self._upstreams.inspect(record, secret)
                     sealed = await self._seal(principal, record.id, secret)
                     await self._store(principal, record, "active", _description(session, tools), sealed)
                     await self._pins.quarantined(principal, record, tools)
@@ -122,7 +127,10 @@ class Connections:
             capabilities=_capabilities(tools),
             protocol_version=session.protocol_version,
             served_by=record.server.served_by,
-            warnings=warnings,
+            warnings=[
+                *(Warning(pointer="/credentials", message=sentence) for sentence in advice),
+                *unknown_tools(record.policy, tools, server.name),
+            ],
         )
 
     async def _open(self, record: ConnectionRecord, secret: Secret | None) -> tuple[UpstreamSession, ConnectionRecord]:
@@ -237,12 +245,16 @@ class Connections:
         return ConnectionPage(items=[_view(row) for row in rows], next_cursor=cursor)
 
     async def change(self, principal: Principal, connection_id: UUID, patch: ConnectionPatch, *, source: str) -> ConnectionView:
-        """Renames a connection or replaces its policy. Raises ConnectionNotFound, ConnectionNameTaken."""
+        """Renames a connection or replaces its policy; warns of tools in it that the server does not list.
+
+        Raises ConnectionNotFound, ConnectionNameTaken.
+        """
         async with audited(self._audit, principal, "change_connection", source) as operation:
             operation.connection_id = connection_id
             if patch.name is not None:
                 _require_name(patch.name)
             policy = None if patch.policy is None else patch.policy.model_dump()
+            warnings = [] if patch.policy is None else await self._policy_warnings(principal, connection_id, patch.policy)
             try:
                 async with self._db.tenant(principal) as connection:
                     if not await store.patch_connection(connection, connection_id, name=patch.name, policy=policy):
@@ -251,7 +263,22 @@ class Connections:
                 raise _name_taken(patch.name or "") from None
             self._resolver.forget(connection_id)
             self._upstreams.forget(connection_id)
-        return await self.get(principal, connection_id)
+        return (await self.get(principal, connection_id)).model_copy(update={"warnings": warnings})
+
+    async def _policy_warnings(self, principal: Principal, connection_id: UUID, policy: ConnectionPolicy) -> list[Warning]:
+        """What a policy names that the server does not list. A server that does not say what it has is no reason to refuse."""
+        if not policy.tools and not policy.rate_limits:
+            return []
+        record = await self._resolver.resolve(principal, connection_id)
+        deadline = time.monotonic() + min(record.server.timeout, PATIENCE_FOR_WARNINGS)
+        try:
+            with acting_as(principal):
+                session = await self._upstreams.session(principal, record, deadline)
+                tools = await session.list_tools(deadline)
+        except UpstreamError as error:
+            unchecked = f"whether server {record.server.name!r} has these tools could not be checked: {error.message}"
+            return [Warning(pointer="/policy", message=unchecked)]
+        return list(unknown_tools(policy, tools, record.server.name))
 
     async def replace_credentials(
         self, principal: Principal, connection_id: UUID, credentials: Credentials, *, source: str

@@ -5,16 +5,18 @@ the user's own data, are not.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 
 from auralink.auth.principal import Principal
+from auralink.core.warned import Warning, did_you_mean, token  # noqa: A004  # what it is called on the wire
 from auralink.journal.approvals import Approvals, Call
 from auralink.journal.steps import Step
+from auralink.mcp import naming
 from auralink.mcp.errors import ToolDenied
 from auralink.mcp.peer import Peer, PeerRefused, can_be_asked
 from auralink.mcp.pins import Pins, Tools, refuse_quarantined
-from auralink.mcp.schemas import ConnectionRecord
+from auralink.mcp.schemas import ConnectionPolicy, ConnectionRecord
 
 Verdict = Literal["allow", "ask", "deny"]
 Definition = Mapping[str, Any]
@@ -104,6 +106,18 @@ def verdict_on(record: ConnectionRecord, definition: Definition) -> Verdict:
         return decision
     destructive = (definition.get("annotations") or {}).get("destructiveHint") is True
     return "ask" if destructive and record.server.transport != "in_process" else "allow"
+
+
+def unknown_tools(policy: ConnectionPolicy, tools: Collection[str], server: str) -> Iterator[Warning]:
+    """A warning for each tool that a policy names and the server does not list: it may be a typo, or a tool that is to come."""
+    for field in ("tools", "rate_limits"):
+        for name in getattr(policy, field):
+            if name not in tools:
+                near = did_you_mean(name.partition(naming.SEPARATOR)[2] or name, tools)
+                yield Warning(
+                    pointer=f"/policy/{field}/{token(name)}",
+                    message=f"server {server!r} lists no tool {name!r}{near}; this has no effect until it does",
+                )
 
 
 def is_offered(record: ConnectionRecord, tool: str) -> bool:

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, model_validator
 
+from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
+
 Decision = Literal["auto", "allow", "ask", "deny"]
 Transport = Literal["in_process", "http", "sse", "stdio"]
 AuthType = Literal["none", "bearer", "api_key", "oauth"]
@@ -82,7 +84,7 @@ class ConnectResponse(BaseModel):
     authorization_url: str | None = Field(
         default=None, description="with status authorization_required: where the user goes next"
     )
-    warnings: list[str] = Field(default_factory=list)
+    warnings: list[Warning] = []
 
 
 class ConnectionView(BaseModel):
@@ -101,6 +103,7 @@ class ConnectionView(BaseModel):
     last_error: str | None
     created_at: datetime
     updated_at: datetime
+    warnings: list[Warning] = Field(default=[], description="in the answer to a change")
 
 
 class ConnectionPage(BaseModel):

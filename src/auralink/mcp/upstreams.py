@@ -112,7 +112,7 @@ class Upstreams:
         return session
 
     async def inspect(self, record: ConnectionRecord, credentials: Secret | None) -> list[str]:
-        """Warnings about what the credentials of a connection to a built-in server open. Raises what keeps it from answering."""
+        """Sentences about what the credentials of a connection to a built-in server open. Raises what keeps it from answering."""
         return await self._built_in.inspect(record, credentials) if record.server.transport == "in_process" else []
 
     def twin(self, record: ConnectionRecord) -> ConnectionRecord | None:

@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator, SchemaError
 from pydantic import ValidationError
 
 from auralink.core.errors import InvalidRequest
+from auralink.core.warned import did_you_mean
 from auralink.workflows.definition import (
     END,
     Agent,
@@ -213,7 +214,10 @@ def _tool_problems(definition: Definition, tools: Collection[str]) -> Iterator[P
         inner, pointer = (node.each, f"/nodes/{name}/each") if isinstance(node, Map) else (node, f"/nodes/{name}")
         for where, tool in _tools_wanted(inner):
             if tool not in tools:
-                yield Problem(f"{pointer}/{where}", f"you have no tool {tool!r}; connect its server, or see GET /mcp/tools")
+                yield Problem(
+                    f"{pointer}/{where}",
+                    f"you have no tool {tool!r}{did_you_mean(tool, tools)}; connect its server, or see GET /mcp/tools",
+                )
         patterns = [tool for tool in inner.tools if "*" in tool] if isinstance(inner, Agent) else []
         if patterns and not any(fnmatchcase(tool, pattern) for tool in tools for pattern in patterns):
             yield Problem(

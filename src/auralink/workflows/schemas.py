@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from auralink.core.money import Usd
+from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
 from auralink.workflows.expressions import is_small, variables_of
 
 WorkflowType = Literal["qa", "summarization", "moderation", "auto_join", "custom"]
@@ -67,13 +68,6 @@ class WorkflowPatch(BaseModel):
     definition: dict[str, Any] | str | None = None
     mcp_integrations: list[Given] | None = Field(default=None, max_length=50)
     trigger_conditions: TriggerConditions | None = None
-
-
-class Warning(BaseModel):  # noqa: A001  # what it is called on the wire; nothing here raises Python's
-    """Something that will not work as things are; where it stands in the body."""
-
-    pointer: str
-    message: str
 
 
 class WorkflowView(BaseModel):

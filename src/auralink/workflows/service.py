@@ -12,6 +12,7 @@ from auralink.core.db import Connection, Database
 from auralink.core.errors import InvalidRequest
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
+from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
 from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Order, RunDetail
 from auralink.runs.starting import Startables
@@ -22,7 +23,6 @@ from auralink.workflows.schemas import (
     Execute,
     TemplatePage,
     TemplateView,
-    Warning,  # noqa: A004  # what it is called on the wire
     WorkflowBody,
     WorkflowPage,
     WorkflowPatch,
