@@ -1,7 +1,7 @@
-"""The engine `langgraph` as `make` installs it, warmed once."""
+"""The engines as `make` installs them, each warmed once, by the first test that asks for it."""
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 import pytest_asyncio
@@ -9,16 +9,28 @@ import pytest_asyncio
 from auralink.runs.engine_manifest import default_root, get_place
 from auralink.runs.engines import Engines
 
+EngineHost = Callable[[str], Engines]
+
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def engines() -> AsyncIterator[Engines]:
-    """One warmed engine for all tests of a process."""
-    state = get_place(default_root(), "langgraph").state()
-    if state != "installed":
-        reason = f"the engine langgraph is {state}; run `make engines`"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+async def engine_host() -> AsyncIterator[EngineHost]:
+    """Gives the one host of a test process, once it is sure that the named engine is installed: `engine_host("crewai")`."""
     host = Engines(default_root())
-    yield host
+
+    def with_engine(name: str) -> Engines:
+        state = get_place(default_root(), name).state()
+        if state != "installed":
+            reason = f"the engine {name} is {state}; run `make engines`"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return host
+
+    yield with_engine
     await host.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def engines(engine_host: EngineHost) -> Engines:
+    """The host with the engine `langgraph`."""
+    return engine_host("langgraph")

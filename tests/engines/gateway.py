@@ -137,15 +137,16 @@ class Gateway:
         """`/v1/chat/completions`."""
         body = await request.json()
         self.asked.append(body)
+        step = {"x-auralink-step": str(len(self.asked))}
         self.running += 1
         self.most_at_once = max(self.most_at_once, self.running)
         answer = await asyncio.to_thread(self.model, body)
         self.running -= 1
         if isinstance(answer, Response):
             return answer
-        return (
-            StreamingResponse(_streamed(answer), media_type="text/event-stream") if body.get("stream") else JSONResponse(answer)
-        )
+        if body.get("stream"):
+            return StreamingResponse(_streamed(answer), media_type="text/event-stream", headers=step)
+        return JSONResponse(answer, headers=step)
 
     def watched(self, app: ASGIApp) -> ASGIApp:
         """The application, with a note of every request."""
