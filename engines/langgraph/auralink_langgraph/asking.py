@@ -8,12 +8,12 @@ from typing import Any
 
 import jsonschema
 from auralink_engine import Emit
+from auralink_engine.values import look_up, render, text_of
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.messages.tool import ToolCall
 
 from auralink_langgraph.errors import NodeFailed
 from auralink_langgraph.gateways import Gateways, OnToken, content_of
-from auralink_langgraph.values import look_up, render, text_of
 
 Node = Mapping[str, Any]
 MAX_SHOWN = 4_000

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, TypedDict
 
 from auralink_engine import Emit, Job
+from auralink_engine.values import ExpressionFailed, is_true
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command
@@ -11,7 +12,6 @@ from langgraph.types import Command
 from auralink_langgraph.errors import NodeFailed
 from auralink_langgraph.gateways import Gateways
 from auralink_langgraph.nodes import Node, perform
-from auralink_langgraph.values import is_true
 
 VISITS = "_visits"
 """How often each bounded branch has been come to; no variable's name begins with an underscore."""
@@ -106,7 +106,7 @@ def _branch(name: str, node: Node, emit: Emit) -> Step:
         ways = () if most is not None and visit > most else node["cases"]
         try:
             target = next((case["to"] for case in ways if is_true(case["when"], state)), node["otherwise"])
-        except NodeFailed as error:
+        except ExpressionFailed as error:
             raise NodeFailed(f"node {name!r} (branch): {error}") from error
         emit("state", node=name, update={}, goes_to=target)
         return Command(update={VISITS: {name: visit}}, goto=_place(target))

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from auralink_engine import Emit
+from auralink_engine.values import ExpressionFailed, look_up, render, split, text_of, value_of, verify
 
 from auralink_langgraph.asking import Node, ask_model, run_agent
 from auralink_langgraph.errors import NodeFailed
 from auralink_langgraph.gateways import Gateways, content_of, result_of
-from auralink_langgraph.values import look_up, render, split, text_of, value_of, verify
 
 Variables = Mapping[str, Any]
 Work = Callable[[str, Node, Variables, Gateways, Emit], Awaitable[Any]]
@@ -111,7 +111,7 @@ async def perform(name: str, node: Node, variables: Variables, gateways: Gateway
     """A node's work; with `on_error: continue` a failure is a result, `{"error": …}`. Raises NodeFailed, naming the node."""
     try:
         return await WORK[node["type"]](name, node, variables, gateways, emit)
-    except NodeFailed as error:
+    except (NodeFailed, ExpressionFailed) as error:
         if node.get("on_error") == "continue":
             emit("log", level="warning", node=name, message=str(error))
             return {"error": str(error)}

@@ -1,6 +1,7 @@
 """Reads the two languages of definitions: JMESPath expressions, and texts with `{{ expression }}` in them.
 
-The service checks both when a definition is saved (auralink.workflows.expressions describes them).
+The service checks both when a definition is saved (auralink.workflows.expressions describes them). Needs `jmespath`, which the
+engines that use this list in their requirements.
 """
 
 import json
@@ -11,18 +12,23 @@ from typing import Any
 import jmespath
 from jmespath.exceptions import JMESPathError
 
-from auralink_langgraph.errors import NodeFailed
+
+class ExpressionFailed(Exception):
+    """A function in an expression was given what it does not take."""
+
+    code = "ExpressionFailed"
+
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 EMPTY: tuple[Any, ...] = (None, False, "", [], {})
 
 
 def look_up(expression: str, variables: Mapping[str, Any]) -> Any:
-    """The value of an expression. Raises NodeFailed when a function in it is given what it does not take."""
+    """The value of an expression. Raises ExpressionFailed when a function in it is given what it does not take."""
     try:
         return jmespath.search(expression.strip(), variables)
     except JMESPathError as error:
-        raise NodeFailed(f"{expression.strip()!r}: {error}") from error
+        raise ExpressionFailed(f"{expression.strip()!r}: {error}") from error
 
 
 def is_true(expression: str, variables: Mapping[str, Any]) -> bool:
