@@ -1,5 +1,6 @@
 """The one path of a tool call, over real HTTP, real MCP servers and a real Postgres."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -28,5 +29,9 @@ async def test_a_call_answers_and_leaves_one_audit_record(dsn: Secret, tmp_path:
                 ("connect", None, "ok"),
             ]
             assert log[0]["log_id"] == answer.json()["log_id"]
+            arguments = {"repoName": notes, "question": body["question"]}
+            assert log[0]["request_bytes"] == len(json.dumps(arguments, separators=(",", ":")))
+            assert log[0]["response_bytes"] > len(answer.json()["answer"])
+            assert log[1]["request_bytes"] is None
             stats = (await client.get(f"{API}/mcp/usage/stats")).json()
             assert (stats["operations"], stats["errors"]) == (2, 0)

@@ -32,11 +32,16 @@ class Record(Protocol):
         ...
 
 
+UNTOLD = "internal_error"
+"""The outcome of what ended without saying how."""
+
+
 @dataclass(slots=True)
 class Operation:
     """One row of `mcp_operation_logs`: filled in while the call goes its way, written once, when it ends.
 
-    The outcome is an internal error until something says otherwise. `label` is the server's name in metrics and is not stored."""
+    `request_bytes` and `response_bytes` are of a tool call's arguments and result as JSON. `label` is the server's name in metrics
+    and is not stored."""
 
     kind: ClassVar[str] = "operations"
 
@@ -48,7 +53,7 @@ class Operation:
     connection_id: UUID | None = None
     server: str | None = None
     tool: str | None = None
-    outcome: str = "internal_error"
+    outcome: str = UNTOLD
     error: str | None = None
     duration_ms: float = 0.0
     cached: bool = False
@@ -65,12 +70,14 @@ class Operation:
         return f"{self.tool or self.operation!r} on {self.server!r}"
 
     def ended_by(self, error: BaseException) -> None:
-        """Takes over how an error has ended the operation; what is neither ours nor a caller going away stays an internal error."""
+        """Takes over how an error has ended the operation; what is neither ours nor a caller going away is an internal error."""
         if isinstance(error, AuralinkError):
             self.outcome, self.error = error.code, error.message
             error.extra.setdefault("log_id", str(self.id))
-        elif isinstance(error, asyncio.CancelledError):
+        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.outcome, self.error = "cancelled", "the caller went away before the answer"
+        else:
+            self.outcome = UNTOLD
 
     def row(self) -> dict[str, Any]:
         """The row as the insert statement reads it."""

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
+from auralink.audit.schemas import UNTOLD
 from auralink.core.ids import uuid7
 from auralink.core.money import Usd
 from auralink.llm.errors import ProviderError
@@ -45,7 +46,7 @@ class ModelCall:
     first_token_ms: float | None = None
     usage: Usage = field(default_factory=Usage)
     cost_usd: Decimal | None = None
-    outcome: str = "internal_error"
+    outcome: str = UNTOLD
     error_class: str | None = None
     error: str | None = None
     trace_id: str | None = None

@@ -20,13 +20,10 @@ from typing import Any, TypeVar
 import structlog
 
 from auralink.audit.group_commit import GroupCommit
-from auralink.audit.schemas import Operation
 from auralink.auth.principal import Principal
-from auralink.core import telemetry
 from auralink.core.buckets import Buckets
 from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
-from auralink.core.logging import trace_id
 from auralink.journal.budgets import BudgetExceeded, Budgets
 from auralink.journal.limits import Limits
 from auralink.journal.steps import Journal, Step
@@ -37,6 +34,7 @@ from auralink.llm.in_runs import Assembly, RunCall
 from auralink.llm.profiles import Profiles
 from auralink.llm.providers.chunks import chunks_of
 from auralink.llm.providers.protocol import Body, Usage
+from auralink.llm.recording import ModelRecording
 from auralink.llm.requests import ModelRequest, chat_request, embeddings_request
 from auralink.llm.schemas import ModelCall
 from auralink.llm.selection import Choice, Selection
@@ -49,8 +47,6 @@ MAX_TRIED = 4
 """Models that are tried for one request."""
 OWN_FAULT = frozenset({"invalid_request"})
 """Failures that the next model would not mend."""
-UNHEARD = frozenset({"cancelled", "timeout", "broken_off"})
-"""Ends of a call that was sent and not answered: the provider may bill it, so its prompt counts."""
 CHAT, EMBEDDINGS = "chat.completions", "embeddings"
 DONE = "[DONE]"
 REPLAYED = "journal"
@@ -153,9 +149,9 @@ class ModelGateway:
         attempt: Attempt[Body],
         in_run: RunCall | None = None,
     ) -> Answer:
-        async with self._recorded(principal, request, endpoint, source, in_run) as call:
+        async with self._recorded(principal, request, endpoint, source, in_run) as recording:
+            call = recording.call
             answer = await self._first_to_answer(principal, request, call, attempt)
-            call.outcome = "ok"
             if in_run is not None:
                 in_run.answer = answer
         return Answer(answer, call)
@@ -188,7 +184,8 @@ class ModelGateway:
     ) -> AsyncGenerator[ModelCall | str]:
         last: list[str] = []
         whole = Assembly()
-        async with self._recorded(principal, request, endpoint, source, in_run) as call:
+        async with self._recorded(principal, request, endpoint, source, in_run) as recording:
+            call = recording.call
             stream = await self._first_to_answer(principal, request, call, self._attempts.stream)
             async with self._metered(stream, request, call):
                 yield call
@@ -199,7 +196,6 @@ class ModelGateway:
                         last.append(data)
                     else:
                         yield data
-            call.outcome = "ok"
             if in_run is not None:
                 in_run.answer = whole.completion()
         for data in (*last, DONE):
@@ -337,58 +333,11 @@ class ModelGateway:
                 )
             call.usage = usage
 
-    @contextlib.asynccontextmanager
-    async def _recorded(
+    def _recorded(
         self, principal: Principal, request: ModelRequest, endpoint: str, source: str, in_run: RunCall | None
-    ) -> AsyncIterator[ModelCall]:
-        """Records a call when the block ends, however it ends; what comes after the block waits for the commit."""
+    ) -> ModelRecording:
         call = ModelCall(principal.user_id, endpoint, request.requested, source, run_id=principal.run)
-        call.task_type, call.trace_id = request.task_type, trace_id.get() or None
-        call.step = None if in_run is None else in_run.step.seq
-        try:
-            yield call
-        except AuralinkError as error:
-            call.outcome, call.error = error.code, error.message[:2000]
-            call.error_class = error.kind if isinstance(error, ProviderError) else error.code
-            error.extra.setdefault("log_id", str(call.id))
-            if in_run is not None:
-                in_run.error = error
-            raise
-        except (asyncio.CancelledError, GeneratorExit):
-            call.outcome, call.error = "cancelled", "the caller went away before the answer"
-            raise
-        finally:
-            call.latency_ms = (time.perf_counter() - call.started) * 1000
-            if call.attempts and not call.usage.prompt and {call.outcome, call.error_class} & UNHEARD:
-                call.usage = Usage(prompt=request.likely_tokens, exact=False)
-            self._price(call)
-            self._measure(call)
-            await self._audit.commit(_operation(call), call, *call.earlier, *(in_run.records(call) if in_run is not None else ()))
-
-    def _price(self, call: ModelCall) -> None:
-        if call.model_id is not None and call.usage.prompt + call.usage.completion:
-            call.cost_usd = cost_usd(self._selection.find(call.model_id), call.usage)
-
-    def _measure(self, call: ModelCall) -> None:
-        """Counts a call; models that nobody but the client knows share a label."""
-        provider, model = call.provider or "none", call.model_id or "none"
-        label = model if call.model_id is None or self._selection.is_known(model) else "custom"
-        telemetry.llm_requests.labels(provider, label, call.outcome).inc()
-        telemetry.llm_duration.labels(provider).observe(call.latency_ms / 1000)
-        if call.usage.prompt:
-            telemetry.llm_tokens.labels(provider, label, "prompt").inc(call.usage.prompt)
-            telemetry.llm_tokens.labels(provider, label, "completion").inc(call.usage.completion)
-        if call.cost_usd:
-            telemetry.llm_cost.labels(provider, label).inc(float(call.cost_usd))
-
-
-def _operation(call: ModelCall) -> Operation:
-    """The call as a row of the operation log, under the same id."""
-    operation = Operation(call.user_id, call.endpoint, call.source, id=call.id, at=call.at, server=call.provider)
-    operation.tool, operation.outcome, operation.error = call.model_id or call.requested, call.outcome, call.error
-    operation.duration_ms, operation.trace_id, operation.cost_usd = call.latency_ms, call.trace_id, call.cost_usd
-    operation.served_by = call.reason
-    return operation
+        return ModelRecording(self._audit, self._selection, request, call, in_run)
 
 
 def _for_fork(request: ModelRequest, step: Step) -> ModelRequest:

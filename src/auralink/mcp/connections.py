@@ -18,7 +18,6 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.core.secret import Secret
 from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
 from auralink.mcp import naming, store
-from auralink.mcp.audited import audited
 from auralink.mcp.errors import BadCredentials, ConnectionNameTaken, ConnectionNotFound
 from auralink.mcp.oauth import store as oauth_store
 from auralink.mcp.oauth.discovery import challenge_of
@@ -27,6 +26,7 @@ from auralink.mcp.oauth.schemas import Callback, StartBody, Started
 from auralink.mcp.oauth.service import Authorizations
 from auralink.mcp.pins import Pins
 from auralink.mcp.policy import unknown_tools
+from auralink.mcp.recording import audited
 from auralink.mcp.registry import Registry
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.schemas import (

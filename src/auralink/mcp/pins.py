@@ -23,7 +23,7 @@ from auralink.core.errors import Conflict, Forbidden, NotFound
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.mcp import pin_store
-from auralink.mcp.audited import audited
+from auralink.mcp.recording import audited
 from auralink.mcp.schemas import ConnectionRecord, PinPage, PinView
 
 PINNED = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")

@@ -12,9 +12,9 @@ from auralink.core.egress import EgressGuard
 from auralink.core.errors import InvalidRequest
 from auralink.core.ids import uuid7
 from auralink.mcp import store
-from auralink.mcp.audited import audited
 from auralink.mcp.config import MCPConfig
 from auralink.mcp.errors import ServerInUse, ServerNameTaken, UnknownServer
+from auralink.mcp.recording import audited
 from auralink.mcp.schemas import Server, ServerBody, ServerPage, ServerPatch, ServerView
 
 

@@ -13,10 +13,8 @@ In development mode a hosted server that cannot be reached is replaced by its bu
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
@@ -24,16 +22,15 @@ from uuid import UUID
 import structlog
 
 from auralink.audit.group_commit import GroupCommit
-from auralink.audit.schemas import Operation
+from auralink.audit.schemas import Operation, Record
 from auralink.auth.principal import Principal, acting_as
 from auralink.core import telemetry
 from auralink.core.db import DatabaseUnavailable
 from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
 from auralink.core.ids import uuid7
-from auralink.core.logging import trace_id
 from auralink.journal.errors import OutcomeUnknown
-from auralink.journal.steps import NO_ANSWERS, Journal, Step, StepRecord
+from auralink.journal.steps import Journal, Step
 from auralink.mcp import naming
 from auralink.mcp.bulkhead import Bulkheads, CircuitOpen
 from auralink.mcp.cache import ResponseCache, is_read_only
@@ -42,6 +39,7 @@ from auralink.mcp.limits import RateLimiter
 from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.pins import Tools
 from auralink.mcp.policy import Policy
+from auralink.mcp.recording import CallRecording, begun
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.rounds import request_with_input
 from auralink.mcp.schemas import ConnectionRecord, ToolAnswer
@@ -57,8 +55,6 @@ METHOD_NOT_FOUND = -32601
 CUSTOM, UNKNOWN = "custom", "unknown"
 """Labels of servers that users name, and of calls that reached none."""
 
-UNANSWERED = frozenset({"internal_error", "cancelled"})
-"""Outcomes without an answer that an engine could get again."""
 REPLAYED = "journal"
 """Who served an answer that was there."""
 PART_OF_CALL = frozenset({"inputResponses", "requestState"})
@@ -135,6 +131,7 @@ class Gateway:
     ) -> ToolAnswer:
         async with self._recorded(principal, "tools/call", source, tool=tool, step=step) as made:
             operation = made.operation
+            operation.request_bytes = len(dumps(arguments))
             record = await self._resolver.resolve(principal, connection)
             operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
             params = {**extras, "name": tool, "arguments": dict(arguments)}
@@ -208,7 +205,6 @@ class Gateway:
                 async with self._bulkheads.call(record, deadline):
                     session = await self._upstreams.session(principal, record, deadline)
                     result = await request_with_input(session, method, params, deadline, peer)
-            operation.outcome = "ok"
         return result
 
     async def _call_or_fall_back(
@@ -302,43 +298,19 @@ class Gateway:
             backoff *= 2
         raise AssertionError("the last attempt returns or raises")
 
-    @contextlib.asynccontextmanager
-    async def _recorded(
+    def _recorded(
         self, principal: Principal, method: str, source: str, *, tool: str | None = None, step: Step | None = None
-    ) -> AsyncIterator["_Made"]:
-        """Records an operation when the block ends, however it ends, and the step of a run with it; what comes after the block
-        waits for the commit."""
-        started = time.perf_counter()
-        operation = Operation(principal.user_id, method, source, tool=tool, trace_id=trace_id.get() or None)
-        made = _Made(operation, step)
-        try:
-            yield made
-        except BaseException as error:
-            operation.ended_by(error)
-            made.error = error if isinstance(error, AuralinkError) else None
-            raise
-        finally:
-            operation.duration_ms = (time.perf_counter() - started) * 1000
-            _measure(operation)
-            await self._audit.commit(operation, *made.step_records())
+    ) -> "_Made":
+        return _Made(self._audit, begun(principal, method, source, tool=tool), step)
 
 
-@dataclass(slots=True)
-class _Made:
-    """A call on its way: its row in the operation log, and in a run its step with what that will be told."""
+class _Made(CallRecording):
+    """A call on its way; when it has ended it is counted."""
 
-    operation: Operation
-    step: Step | None
-    result: Result = field(default_factory=dict)
-    error: AuralinkError | None = None
-
-    def step_records(self) -> tuple[StepRecord, ...]:
-        """The step's part of the group commit: the answer that the engine gets, if it gets one."""
-        if self.step is None or isinstance(self.error, NO_ANSWERS) or self.operation.outcome in UNANSWERED:
-            return ()
-        if self.error is not None:
-            return (self.step.failed(self.error),)
-        return (self.step.done(self.result, outcome=self.operation.outcome),)
+    def records(self) -> tuple[Record, ...]:
+        """As `CallRecording`."""
+        _measure(self.operation)
+        return super().records()
 
 
 def _measure(operation: Operation) -> None:

@@ -4,7 +4,6 @@ as the server `auralink`, journalled like any call, with the kinds `approval` an
 While a child works its parent waits and holds nothing, so that a tree of runs holds no more slots than it has running leaves.
 """
 
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,14 +12,13 @@ from typing import Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from auralink.audit.group_commit import GroupCommit
-from auralink.audit.schemas import Operation
 from auralink.auth.principal import Principal
-from auralink.core.errors import AuralinkError, InvalidRequest, NotFound
+from auralink.core.errors import InvalidRequest, NotFound
 from auralink.core.http import dumps
-from auralink.core.logging import trace_id
 from auralink.journal.approvals import Approvals, Call
 from auralink.journal.keys import Kind
-from auralink.journal.steps import NO_ANSWERS, Journal, Step, StepRecord
+from auralink.journal.steps import Journal, Step
+from auralink.mcp.recording import CallRecording, begun
 from auralink.runs.schemas import Parent, RunDetail, RunKind
 from auralink.runs.service import Runs
 
@@ -96,26 +94,16 @@ class RunTools:
         return await self._journal.carry(self._once(principal, tool, arguments))
 
     async def _once(self, principal: Principal, name: str, arguments: Mapping[str, Any]) -> Result:
-        tool, started = self._tools[name], time.perf_counter()
+        tool = self._tools[name]
         request = {"connection": SERVER, "tool": name, "arguments": dict(arguments)}
         step = await self._journal.begin(principal, tool.kind, request)
         if step.replay is not None:
             replayed: Result = step.replay.result()
             return replayed
-        operation = Operation(principal.user_id, "tools/call", "mcp", server=SERVER, tool=name, trace_id=trace_id.get() or None)
-        records: tuple[StepRecord, ...] = ()
-        try:
-            result = await tool.work(step, _checked(tool.arguments, arguments))
-            operation.outcome, records = "ok", (step.done(result),)
-        except BaseException as error:
-            operation.ended_by(error)
-            if isinstance(error, AuralinkError) and not isinstance(error, NO_ANSWERS):
-                records = (step.failed(error),)
-            raise
-        finally:
-            operation.duration_ms = (time.perf_counter() - started) * 1000
-            await self._audit.commit(operation, *records)
-        return result
+        operation = begun(principal, "tools/call", "mcp", tool=name, server=SERVER)
+        async with CallRecording(self._audit, operation, step) as made:
+            made.result = await tool.work(step, _checked(tool.arguments, arguments))
+        return made.result
 
     async def _ask(self, step: Step, asked: _Question) -> Result:
         call = Call(None, SERVER, ASK, asked.model_dump(), {})

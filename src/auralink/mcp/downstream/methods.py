@@ -12,13 +12,13 @@ from auralink import __version__
 from auralink.audit.group_commit import GroupCommit
 from auralink.auth.principal import Principal
 from auralink.core.errors import AuralinkError
-from auralink.mcp.audited import audited
 from auralink.mcp.downstream import finding
 from auralink.mcp.downstream.errors import RpcError, rpc_error_of, tool_result_of
 from auralink.mcp.downstream.own_tools import CONNECTION as OWN
 from auralink.mcp.downstream.own_tools import OwnTools
 from auralink.mcp.federation import URI_PREFIX, Federation, Listing, View
 from auralink.mcp.peer import LOG_LEVELS, Peer
+from auralink.mcp.recording import audited
 from auralink.mcp.service import Gateway
 from auralink.mcp.upstream import shapes
 from auralink.mcp.upstream.session import LIST_METHODS, Kind
