@@ -42,6 +42,7 @@ from auralink.servers.database import routes as database_routes
 from auralink.servers.deepwiki import routes as deepwiki_routes
 from auralink.servers.memory import routes as memory_routes
 from auralink.servers.thinking import routes as thinking_routes
+from auralink.teams import routes as team_routes
 from auralink.webhooks import routes as webhook_routes
 from auralink.workflows import routes as workflow_routes
 
@@ -58,6 +59,7 @@ ROUTERS = (
     run_routes.router,
     agent_routes.router,
     workflow_routes.router,
+    team_routes.router,
     schedule_routes.router,
     webhook_routes.router,
     toolset_routes.router,
@@ -108,6 +110,8 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.state.limits, app.state.calls_a_minute = parts.limits, parts.calls_a_minute
     definitions = parts.definitions
     app.state.agents, app.state.workflows = definitions.agents, definitions.workflows
+    app.state.teams, app.state.team_conversations = definitions.teams, definitions.team_conversations
+    app.state.team_comparisons = definitions.team_comparisons
     app.state.schedules, app.state.webhooks = definitions.schedules, definitions.webhooks
     app.state.signer, app.state.signing_keys = parts.signer, parts.signing_keys
     app.state.public_url = public_url(settings)

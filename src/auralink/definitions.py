@@ -16,6 +16,11 @@ from auralink.runs.service import Runs
 from auralink.runs.starting import Startables
 from auralink.runs.tools import Starts
 from auralink.schedules.service import Schedules
+from auralink.teams.comparison import Comparisons
+from auralink.teams.conversations import Conversations
+from auralink.teams.roster import Roster
+from auralink.teams.service import Teams
+from auralink.teams.starting import TeamStarter
 from auralink.vault.service import Vault
 from auralink.webhooks.service import Webhooks
 from auralink.workflows.service import Workflows
@@ -29,6 +34,9 @@ class Definitions:
     startables: Startables
     agents: Agents
     workflows: Workflows
+    teams: Teams
+    team_conversations: Conversations
+    team_comparisons: Comparisons
     schedules: Schedules
     webhooks: Webhooks
     starts: Mapping[RunKind, Starts]
@@ -52,16 +60,21 @@ class ByName:
 
 def build_startables(runs: Runs) -> Startables:
     """Every kind of definition that there is."""
-    return Startables(runs, {"agent": AgentStarter(), "workflow": WorkflowStarter()})
+    return Startables(runs, {"agent": AgentStarter(), "workflow": WorkflowStarter(), "team": TeamStarter()})
 
 
 def build_definitions(db: Database, vault: Vault, federation: Federation, runs: Runs) -> Definitions:
     """Wires the domains."""
-    startables, require_engine = build_startables(runs), Engines(default_root()).manifest
+    startables, root = build_startables(runs), default_root()
+    require_engine = Engines(root).manifest
+    roster = Roster(root, require_engine)
     return Definitions(
         startables=startables,
         agents=Agents(db, federation, runs, startables, require_engine),
         workflows=Workflows(db, federation, startables, require_engine),
+        teams=Teams(db, federation, startables, roster),
+        team_conversations=Conversations(db),
+        team_comparisons=Comparisons(db, runs, roster),
         schedules=Schedules(db, startables),
         webhooks=Webhooks(db, vault, startables),
         starts={kind: ByName(db, startables, kind) for kind in startables.by_kind},

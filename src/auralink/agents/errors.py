@@ -22,7 +22,7 @@ class AgentNameTaken(Conflict):
 
 
 class AgentInUse(Conflict):
-    """Workflows name the agent."""
+    """Workflows or members of teams name the agent."""
 
     code = "agent_in_use"
     title = "Agent in use"

@@ -33,10 +33,8 @@ from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Event, Order, RunDetail
 from auralink.runs.service import Runs
 from auralink.runs.starting import Startables
-from auralink.workflows.checking import DefinitionInvalid, Problem
-from auralink.workflows.tools import known_tools
-
-MEMORY = "memory"
+from auralink.workflows.checking import DefinitionInvalid
+from auralink.workflows.tools import known_tools, memory_connection
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Agents:
     async def create(self, principal: Principal, body: AgentBody) -> AgentView:
         """A new agent. Raises DefinitionInvalid, AgentNameTaken, EngineNotInstalled."""
         row = {**body.model_dump(mode="json"), "id": uuid7(), "user_id": principal.user_id}
-        row["memory"] = await self._memory(principal, body.memory)
+        row["memory"] = await memory_connection(self._federation, principal, body.memory)
         await self._check(principal, row)
         try:
             async with self._db.tenant(principal) as connection:
@@ -95,7 +93,7 @@ class Agents:
         if not changes:
             raise InvalidRequest("the body changes nothing; give a name, instructions, a model, tools, memory or limits")
         if "memory" in changes:
-            changes["memory"] = await self._memory(principal, changes["memory"])
+            changes["memory"] = await memory_connection(self._federation, principal, changes["memory"])
         await self._check(principal, {**before, **changes})
         try:
             async with self._db.tenant(principal) as connection:
@@ -112,7 +110,8 @@ class Agents:
             async with self._db.tenant(principal) as connection:
                 removed = await store.delete(connection, agent_id)
         except ForeignKeyViolation:
-            raise AgentInUse("a workflow names this agent; give it another agent_id (PATCH /workflows/{id}), or none") from None
+            say = "give it another agent_id (PATCH /workflows/{id}, /teams/{id}/members/{member_id}), or none"
+            raise AgentInUse(f"a workflow or a member of a team names this agent; {say}") from None
         if not removed:
             raise agent_not_found(agent_id)
 
@@ -178,17 +177,6 @@ class Agents:
         if (run_id := await store.open_turn(connection, thread_id)) is not None:
             raise ThreadBusy(f"run {run_id} has not yet answered what was said last in thread {thread_id}; wait, or cancel it")
         return thread_id
-
-    async def _memory(self, principal: Principal, wanted: bool | str) -> str | None:  # as the wire has it
-        """The memory connection that is meant. Raises DefinitionInvalid if there is none."""
-        if wanted is False:
-            return None
-        records = await self._federation.records(principal)
-        fitting = [r.name for r in records if (r.server.server_type == MEMORY if wanted is True else r.name == wanted)]
-        if not fitting:
-            said = "you have no memory server" if wanted is True else f"you have no connection {wanted!r}"
-            raise DefinitionInvalid([Problem("/memory", f"{said}; POST /mcp/connect with server_type memory makes one")])
-        return min(fitting)
 
     async def _check(self, principal: Principal, row: dict[str, Any]) -> None:
         self._require_engine(ENGINE)

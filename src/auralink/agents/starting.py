@@ -13,10 +13,10 @@ from auralink.agents.errors import agent_not_found
 from auralink.agents.graph import definition_of
 from auralink.core.db import Connection
 from auralink.runs.schemas import Order, Work
+from auralink.runs.starting import limits_of_run
 from auralink.workflows import inputs
 
 ENGINE = "langgraph"
-OF_THE_RUN = ("seconds", "tokens", "cost_usd")
 
 
 class AgentStarter:
@@ -44,8 +44,7 @@ class AgentStarter:
         row = await get(connection, definition_id)
         definition = definition_of(row).stored()
         given = _message_of(event) if order.input is None and event is not None else order.input or {}
-        limits = {name: row["limits"][name] for name in OF_THE_RUN if row["limits"].get(name) is not None}
-        work = Work("agent", definition_id, ENGINE, definition, limits)
+        work = Work("agent", definition_id, ENGINE, definition, limits_of_run(row["limits"]))
         return work, replace(order, input=inputs.fitting(definition["input"], given, order))
 
 

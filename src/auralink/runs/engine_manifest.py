@@ -59,6 +59,8 @@ class Manifest(BaseModel):
     kinds: frozenset[Kind]
     modes: tuple[Name, ...] = ()
     """Of teams: how their members can work together, the usual way first."""
+    rank: int = 100
+    """Of several engines that could run a definition which names none, the one of the lowest is taken."""
     requirements: str = "requirements.txt"
     preload: tuple[ModuleName, ...] = ()
     mode: Literal["fork", "pool"] = "fork"

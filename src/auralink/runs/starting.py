@@ -13,6 +13,14 @@ from auralink.core.errors import InvalidRequest
 from auralink.runs.schemas import Order, RunDetail, RunKind, Work
 from auralink.runs.service import Runs
 
+OF_THE_RUN = ("seconds", "tokens", "cost_usd")
+"""The limits of a definition that are its runs'."""
+
+
+def limits_of_run(limits: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a definition's limits is its runs': what they may take in time, tokens and money."""
+    return {name: limits[name] for name in OF_THE_RUN if limits.get(name) is not None}
+
 
 class KindUnknown(InvalidRequest):
     """Nothing here defines runs of this kind."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from auralink.auth.principal import Principal
 from auralink.mcp.federation import Federation
 from auralink.runs.tools import ASK, SERVER
+from auralink.workflows.checking import DefinitionInvalid, Problem
 
-OF_RUNS = {f"{SERVER}__{tool}" for tool in (ASK, "run_agent", "run_workflow")}
+MEMORY = "memory"
+OF_RUNS = {f"{SERVER}__{tool}" for tool in (ASK, "run_agent", "run_workflow", "run_team")}
 """What every run can call besides its user's tools."""
 
 
@@ -43,3 +45,15 @@ async def known_tools(federation: Federation, principal: Principal) -> KnownTool
 async def known_connections(federation: Federation, principal: Principal) -> frozenset[str]:
     """The names of the principal's connections."""
     return frozenset(record.name for record in await federation.records(principal))
+
+
+async def memory_connection(federation: Federation, principal: Principal, wanted: bool | str) -> str | None:  # as the wire has it
+    """The memory connection that is meant; None for none. Raises DefinitionInvalid if the principal has no such."""
+    if wanted is False:
+        return None
+    records = await federation.records(principal)
+    fitting = [r.name for r in records if (r.server.server_type == MEMORY if wanted is True else r.name == wanted)]
+    if not fitting:
+        said = "you have no memory server" if wanted is True else f"you have no connection {wanted!r}"
+        raise DefinitionInvalid([Problem("/memory", f"{said}; POST /mcp/connect with server_type memory makes one")])
+    return min(fitting)
