@@ -1,0 +1,83 @@
+"""A run from definition and input to output."""
+
+import asyncio
+import time
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import httpx2
+from auralink_engine import Emit, Job
+from auralink_engine.team import Conversation, Team
+
+from auralink_autogen.chats import round_robin, selector, swarm
+from auralink_autogen.floor import Floor, Outcome
+from auralink_autogen.gateways import Gateways, open_gateways, warm_tls
+from auralink_autogen.rehearsal import DEFINITIONS, answer_models, answer_tools
+
+MODES: dict[str, Callable[[Floor], Awaitable[Outcome]]] = {
+    "round_robin": round_robin,
+    "selector": selector,
+    "swarm": swarm,
+}
+PARTING_SECONDS = 1.0
+"""What a run that is over waits for AutoGen to let go."""
+KNOWN = ("Resolved model mismatch", "Finish reason mismatch", "Multiple handoffs detected")
+"""AutoGen's warnings about what the gateway's models may do."""
+
+
+async def run(job: Job, emit: Emit) -> Any:
+    """Runs a checked team definition."""
+    return await _run(job, emit, None, None)
+
+
+def warm() -> None:
+    """Rehearses small runs against answers of its own, so that what is loaded and built late is there before the fork."""
+    for begins in KNOWN:
+        warnings.filterwarnings("ignore", message=begins)
+    warm_tls()
+    asyncio.run(_rehearse())
+
+
+async def _rehearse() -> None:
+    models, tools = httpx2.MockTransport(answer_models), httpx.MockTransport(answer_tools)
+    for definition in DEFINITIONS:
+        await _run(_job(definition), _say_nothing, models, tools)
+
+
+async def _run(job: Job, emit: Emit, models: httpx2.AsyncBaseTransport | None, tools: httpx.AsyncBaseTransport | None) -> Any:
+    team = Team.of(job.definition)
+    async with open_gateways(job, team, models, tools) as gateways:
+        floor = Floor(job, team, gateways, Conversation(emit))
+        return await _beside(gateways, floor, _work(job, floor))
+
+
+async def _work(job: Job, floor: Floor) -> Any:
+    outcome = await MODES[floor.team.mode](floor)
+    return floor.conversation.output(outcome.answer, stopped=outcome.stopped or floor.cornered(), **outcome.more)
+
+
+async def _beside(gateways: Gateways, floor: Floor, work: Coroutine[Any, Any, Any]) -> Any:
+    """The work's output, or what ended the run before, whichever comes first."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({task, gateways.lost}, return_when=asyncio.FIRST_COMPLETED)
+        if gateways.lost.done():
+            gateways.lost.result()
+        return await task
+    finally:
+        floor.token.cancel()
+        task.cancel()
+        await asyncio.wait({task}, timeout=PARTING_SECONDS)
+
+
+def _job(definition: dict[str, Any]) -> Job:
+    given = {"task_description": "?", "additional_context": {"a": "b"}}
+    far = time.time() + 60
+    return Job("rehearsal", 1, definition, given, "http://gateway/mcp", "http://gateway/v1", "none", datetime.now(UTC), far, 64)
+
+
+def _say_nothing(_kind: str, /, **_data: Any) -> None:
+    """Nobody follows a rehearsal."""
