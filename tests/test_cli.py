@@ -192,8 +192,12 @@ def test_a_credential_comes_from_a_variable_that_is_set(auralink: Auralink, sour
 
 def test_the_doctor_finds_a_healthy_installation_healthy(auralink: Auralink) -> None:
     done = auralink("doctor")
-    assert done.returncode == 0, done.stdout
-    assert "BAD" not in done.stdout
+    assert "BAD" not in re.sub(r"BAD  engine \w+: outdated; `auralink engines install \w+`", "", done.stdout)
+    assert re.search(
+        r"^(ok  |BAD ) engine langgraph: (installed$|(outdated|missing); `auralink engines install langgraph`$)",
+        done.stdout,
+        re.MULTILINE,
+    )
     for what in ("python", "settings", "configuration", "database", "secrets", "service"):
         assert f"ok   {what}: " in done.stdout
 
@@ -232,7 +236,12 @@ def test_the_models_are_listed_and_synchronised_without_a_network(auralink: Aura
     listed = auralink("models", "list", "anthropic", "--json")
     assert listed.returncode == 0, listed.stderr
     assert "anthropic/claude-opus-5-5" in {model["model_id"] for model in json.loads(listed.stdout)}
-    assert "openai/gpt-5.5" in auralink("models", "list").stdout
+    lines = auralink("models", "list").stdout.splitlines()
+    longest = max((model["model_id"] for model in json.loads(auralink("models", "list", "--json").stdout)), key=len)
+    assert [line for line in lines if line.startswith(longest + " ")], "nothing is cut in a pipe"
+    unknown = auralink("models", "list", "antropic")
+    assert unknown.returncode == 2
+    assert "(did you mean 'anthropic'?)" in " ".join(unknown.stderr.split())
     done = auralink("models", "sync", "--offline")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^0 models changed; prices of \d{4}-\d\d-\d\d \(genai-prices [\d.]+\)$", done.stdout, re.MULTILINE)

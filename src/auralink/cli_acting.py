@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from auralink.auth.tokens import issue_token
+from auralink.cli_output import show
 from auralink.client import AuraLink
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings, load_settings
@@ -68,4 +69,4 @@ def print_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    out.print(table)
+    show(table)

@@ -11,12 +11,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from auralink.cli_output import show
 from auralink.core.settings import load_settings
+from auralink.core.warned import did_you_mean
 from auralink.llm.catalogue.models import Model
 from auralink.llm.catalogue.records import record_of
 
 models = typer.Typer(no_args_is_help=True, help="The catalogue of language models.")
-out = Console()
 progress_out = Console(stderr=True)
 
 
@@ -29,6 +30,9 @@ def list_models(
     from auralink.standalone import read_catalogue  # the service's imports, as in cli.py
 
     catalogue = asyncio.run(read_catalogue(load_settings(), _progress))
+    providers = sorted({model.provider for model in catalogue})
+    if provider is not None and provider not in providers:
+        raise typer.BadParameter(f"there is no provider {provider!r}{did_you_mean(provider, providers)}; {', '.join(providers)}")
     found = [model for model in catalogue if provider in (None, model.provider)]
     if json:
         print(orjson.dumps([record_of(model) for model in found], option=orjson.OPT_INDENT_2).decode())
@@ -36,7 +40,7 @@ def list_models(
     table = Table("model", "tier", "input", "output", "window", "can", box=None, pad_edge=False)
     for model in found:
         table.add_row(*_cells(model))
-    out.print(table)
+    show(table)
 
 
 @models.command("sync")

@@ -1,6 +1,8 @@
 """`auralink doctor`: looks at everything that the service needs, and says what to do about what is wrong."""
 
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,8 @@ from auralink.llm.accounts import load_accounts
 from auralink.llm.catalogue.config import load_catalogue_config
 from auralink.llm.scripted import Script
 from auralink.mcp.config import load_mcp_config
+from auralink.runs.engine_manifest import BadManifest, Place, default_root, find_places
+from auralink.runs.store import live_workers
 from auralink.serving import running_pids
 from auralink.vault.crypto import KeyRing
 
@@ -46,7 +50,7 @@ async def examine() -> list[Finding]:
         await _database(settings),
         _secrets(settings),
     ]
-    return [*findings, *await _service(settings)]
+    return [*findings, *_engines(), *await _service(settings)]
 
 
 def _python() -> Finding:
@@ -83,32 +87,55 @@ def _models(settings: Settings) -> Finding:
     return Finding("models", ok=True, state=state)
 
 
+def _engines() -> list[Finding]:
+    """Whether the environments of the engines are there and made from the present locks."""
+    try:
+        places = list(find_places(default_root()))
+    except BadManifest as error:
+        return [Finding("engines", ok=False, state=error.message)]
+    return [_engine(place) for place in places]
+
+
+def _engine(place: Place) -> Finding:
+    name, state = place.manifest.name, place.state()
+    remedy = "" if state == "installed" else f"; `auralink engines install {name}`"
+    return Finding(f"engine {name}", ok=state != "outdated", state=state + remedy)
+
+
 async def _database(settings: Settings) -> Finding:
     """Whether the database is there, has this version's schema, and keeps tenants apart; one that is stopped is left so."""
-    where = "external (DATABASE_URL)"
+    data_dir = data_dir_of(settings)
+    where = f"embedded in {data_dir}" if settings.embedded else "external (DATABASE_URL)"
     try:
-        if settings.database_url is not None:
-            dsn = settings.database_url
-        else:
-            data_dir = data_dir_of(settings)
-            where = f"embedded in {data_dir}"
-            cluster = embedded.find_cluster(data_dir)
-            if cluster is None:
-                return Finding("database", ok=True, state=f"{where}: {embedded.status(data_dir)}")
-            dsn = cluster.dsn("service")
+        dsn = _dsn(settings)
+        if dsn is None:
+            return Finding("database", ok=True, state=f"{where}: {embedded.status(data_dir)}")
         await _check_database(dsn)
     except AuralinkError as error:
         return Finding("database", ok=False, state=f"{where}: {error.message}")
     return Finding("database", ok=True, state=f"{where}: running, up to date, tenants kept apart")
 
 
+def _dsn(settings: Settings) -> Secret | None:
+    """The address of the database as the service has it; None while an embedded one is stopped."""
+    if settings.database_url is not None:
+        return settings.database_url
+    cluster = embedded.find_cluster(data_dir_of(settings))
+    return None if cluster is None else cluster.dsn("service")
+
+
 async def _check_database(dsn: Secret) -> None:
+    async with _opened(dsn) as db, db.connection() as connection:
+        await check_schema(connection, required_migrations())
+        await check_isolation(connection)
+
+
+@contextlib.asynccontextmanager
+async def _opened(dsn: Secret) -> AsyncIterator[Database]:
     db = Database(dsn, min_size=1, max_size=1)
     try:
         await db.open()
-        async with db.connection() as connection:
-            await check_schema(connection, required_migrations())
-            await check_isolation(connection)
+        yield db
     finally:
         await db.close()
 
@@ -144,4 +171,24 @@ async def _service(settings: Settings) -> list[Finding]:
         state = f"process {pids[0]} runs but does not answer at {url}; `auralink stop`, then start"
         return [Finding("service", ok=False, state=state)]
     ok = health.get("status") == "ok"
-    return [Finding("service", ok=ok, state=f"{health.get('status')} at {url}: {health.get('components')}")]
+    service = Finding("service", ok=ok, state=f"{health.get('status')} at {url}: {health.get('components')}")
+    return [service, await _workers(settings)]
+
+
+async def _workers(settings: Settings) -> Finding:
+    """Whether anybody takes runs. Without an engine there is nothing that could run."""
+    try:
+        dsn = _dsn(settings)
+        if dsn is None:
+            return Finding("worker", ok=True, state="not known: the database is not on this machine's data directory")
+        async with _opened(dsn) as db, db.connection() as connection:
+            count = await live_workers(connection)
+    except AuralinkError as error:
+        return Finding("worker", ok=False, state=f"not known: {error.message}")
+    if count:
+        return Finding("worker", ok=True, state=f"{count} running")
+    if any(place.state() == "installed" for place in find_places(default_root())):
+        return Finding(
+            "worker", ok=False, state="none is running, so runs stay queued; `auralink worker`, or restart the service"
+        )
+    return Finding("worker", ok=True, state="none is running, and no engine is installed that it could use")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from auralink.cli_output import show
 from auralink.core.errors import AuralinkError
 from auralink.runs.engine_install import install
 from auralink.runs.engine_manifest import Place, default_root, find_places, get_place
@@ -30,7 +31,7 @@ def list_engines(root: Root) -> None:
     for place in find_places(root):
         manifest = place.manifest
         table.add_row(manifest.name, manifest.title, ", ".join(sorted(manifest.kinds)), place.state())
-    out.print(table)
+    show(table)
 
 
 @engines.command("install")

@@ -86,6 +86,9 @@ async def test_only_the_end_of_a_key_comes_out(house: SharedHouse) -> None:
         stored = await store(client, house.vendor)
         assert set(stored.json()) == {"provider", "last4", "base_url", "created_at"}
         assert stored.json()["last4"] == house.vendor.key[-4:]
+        assert (await client.get(KEYS)).json() == {"items": [stored.json()], "next_cursor": None}
+        async with house.client(unique()) as other:
+            assert (await other.get(KEYS)).json()["items"] == []
         providers = await client.get(f"{API}/llm/providers")
         (openai,) = (item for item in providers.json()["items"] if item["provider"] == "openai")
         assert openai["key"] == "own"

@@ -11,7 +11,7 @@ from auralink.llm.attempts import KEY_FIELD, KEY_TABLE, Attempts
 from auralink.llm.errors import ProviderError
 from auralink.llm.profiles import Profiles
 from auralink.llm.providers.vendors import VENDORS, Vendor
-from auralink.llm.schemas import KeyBody, KeyView
+from auralink.llm.schemas import KeyBody, KeyList, KeyView
 from auralink.vault.service import Vault
 
 SHOWN = 4
@@ -41,7 +41,7 @@ class KeyRefused(InvalidRequest):
 
 
 class Keys:
-    """Stores and deletes keys."""
+    """Lists, stores and deletes keys."""
 
     def __init__(self, db: Database, *, vault: Vault, guard: EgressGuard, attempts: Attempts, profiles: Profiles) -> None:
         self._db = db
@@ -49,6 +49,11 @@ class Keys:
         self._guard = guard
         self._attempts = attempts
         self._profiles = profiles
+
+    async def all(self, principal: Principal) -> KeyList:
+        """What may be shown of the user's keys, by provider."""
+        async with self._db.tenant(principal) as connection:
+            return KeyList(items=[KeyView.model_validate(row) for row in await store.keys(connection)])
 
     async def put(self, principal: Principal, provider: str, body: KeyBody) -> KeyView:
         """Stores a key in place of the one that was there.

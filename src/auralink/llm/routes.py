@@ -15,6 +15,7 @@ from auralink.core.idempotency import once
 from auralink.llm import store
 from auralink.llm.catalogue.models import Tier
 from auralink.llm.components import LLM
+from auralink.llm.keys import vendor_of
 from auralink.llm.preferences import PreferenceNotFound, Preferences
 from auralink.llm.requests import AUTO, ModelRequest
 from auralink.llm.schemas import (
@@ -26,6 +27,7 @@ from auralink.llm.schemas import (
     FeedbackBody,
     FeedbackView,
     KeyBody,
+    KeyList,
     KeyView,
     ModelFigures,
     ModelList,
@@ -77,10 +79,13 @@ async def models(
     capability: str | None = None,
     available: bool | None = None,
 ) -> ModelList:
-    """The models of the catalogue; the parameters filter them."""
+    """The models of the catalogue; the parameters filter them. A provider that there is not is not found."""
+    every = await _llm(request).listing.models(principal)
+    if provider is not None and provider not in {view.provider for view in every}:
+        vendor_of(provider)
     items = [
         view
-        for view in await _llm(request).listing.models(principal)
+        for view in every
         if provider in (None, view.provider)
         and tier in (None, view.tier)
         and (capability is None or capability in view.capabilities)
@@ -93,6 +98,12 @@ async def models(
 async def model(request: Request, principal: Authenticated, model_id: str) -> ModelView:
     """One model."""
     return await _llm(request).listing.model(principal, model_id)
+
+
+@router.get("/keys")
+async def keys(request: Request, principal: Authenticated) -> KeyList:
+    """Your keys for providers: the last four characters of each, never more."""
+    return await _llm(request).keys.all(principal)
 
 
 @router.put("/keys/{provider}")

@@ -103,6 +103,13 @@ class KeyView(BaseModel):
     created_at: datetime
 
 
+class KeyList(BaseModel):
+    """The user's keys, by provider."""
+
+    items: list[KeyView]
+    next_cursor: str | None = None
+
+
 class ProviderView(BaseModel):
     """A provider, and with whose key it can be used: the user's `own`, the `operator`'s, or null for neither."""
 

@@ -29,6 +29,9 @@ LIMIT = """
 INSERT INTO auralink.usage_limits (user_id, scope, period, max_tokens, max_cost_usd, set_by)
 VALUES (%s, 'run:' || %s::text, 'total', %s, %s, 'run') ON CONFLICT DO NOTHING
 """
+LIVE_WORKERS = """
+SELECT count(*) AS workers FROM procrastinate.procrastinate_workers WHERE last_heartbeat > now() - interval '1 minute'
+"""
 BY_KEY = f"SELECT {DETAIL} FROM auralink.runs WHERE idempotency_key = %s"
 BY_ID = f"SELECT {DETAIL} FROM auralink.runs WHERE id = %s"
 SOURCE = """
@@ -104,6 +107,13 @@ async def insert_run(connection: Connection, values: Mapping[str, Any]) -> DictR
 async def wake_workers(connection: Connection, engine: str) -> None:
     """A wake-up job, in the transaction of the caller."""
     await connection.execute("SELECT auralink.wake_workers(%s)", [engine])
+
+
+async def live_workers(connection: Connection) -> int:
+    """How many workers hear the queue: those that have said so within the last minute, of all processes everywhere."""
+    row = await (await connection.execute(LIVE_WORKERS)).fetchone()
+    assert row is not None
+    return int(row["workers"])
 
 
 async def find_run(connection: Connection, run_id: UUID) -> DictRow | None:
@@ -189,6 +199,12 @@ async def resume_if_known(connection: Connection, run_id: UUID) -> None:
 
 
 # --- the worker's
+
+
+async def engines_in_use(connection: Connection, names: Sequence[str]) -> list[str]:
+    """Those of some engines that have had runs. In a transaction of the system."""
+    query = "SELECT name FROM auralink.engines_in_use(%s) AS name"
+    return [row["name"] for row in await (await connection.execute(query, [list(names)])).fetchall()]
 
 
 async def claim(connection: Connection, worker: UUID, engines: Sequence[str], *, lease: float, per_user: int) -> DictRow | None:
