@@ -33,6 +33,10 @@ class InProcess:
     program: Program
     starts: list[Start] = field(default_factory=list)
     stopped: list[tuple[UUID, int]] = field(default_factory=list)
+    warmed: list[str] = field(default_factory=list)
+
+    def warm(self, name: str) -> None:
+        self.warmed.append(name)
 
     async def execute(self, start: Start, on_event: OnEvent) -> Result | Failure:
         self.starts.append(start)

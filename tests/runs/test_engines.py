@@ -19,6 +19,7 @@ import pytest
 from auralink.core.secret import Secret
 from auralink.runs.engine_manifest import BadManifest, EngineNotInstalled, EngineUnknown, find_places
 from auralink.runs.engines import Engines, EngineUnavailable, Failure, Result, Start
+from tests.conftest import eventually
 
 ROOT = Path(__file__).resolve().parents[1] / "engines"
 ACCEPTED = datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
@@ -260,13 +261,13 @@ async def test_closing_leaves_no_process_and_no_file() -> None:
     assert not home.parent.exists()
 
 
-async def test_opening_warms_what_is_installed(tmp_path: Path) -> None:
+async def test_an_engine_is_warmed_before_its_first_run(tmp_path: Path) -> None:
     engines = Engines(ROOT, Path(sys.executable))
-    await engines.open()
+    engines.warm("tiny")
+    engines.warm("nobody")
     try:
-        seen = (await described(engines))["seen"]
-        assert len(psutil.Process(os.getpid()).children()) >= 2
-        assert seen["warmed"]
+        await eventually(lambda: bool(psutil.Process(os.getpid()).children()))
+        assert (await described(engines))["seen"]["warmed"]
     finally:
         await engines.close()
 

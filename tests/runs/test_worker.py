@@ -38,6 +38,24 @@ async def test_an_accepted_run_is_carried_out(database: Database, principal: Pri
     assert [event.seq for event in events] == [1, 2, 3, 4]
 
 
+async def test_engines_are_warmed_that_had_runs_and_those_that_something_saved_will_need(
+    database: Database, principal: Principal, ring: KeyRing
+) -> None:
+    engines = (ENGINE, "langgraph", "never")
+    async with runs_of(database) as runs:
+        await accept(runs, principal, engine=ENGINE)
+        rows(database.dsn, "DELETE FROM procrastinate.procrastinate_jobs")
+        async with working(database.dsn, echo, ring, engines=engines) as engine:
+            await eventually(lambda: ENGINE in engine.warmed)
+            async with database.tenant(principal) as connection:
+                await connection.execute(
+                    "INSERT INTO auralink.agents (id, user_id, name, instructions, model) VALUES (%s, %s, 'a', '', 'auto')",
+                    [uuid4(), principal.user_id],
+                )
+            await eventually(lambda: "langgraph" in engine.warmed)
+    assert set(engine.warmed) == {ENGINE, "langgraph"}
+
+
 async def test_what_is_said_while_something_else_is_written_is_written_too(
     database: Database, principal: Principal, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
 ) -> None:

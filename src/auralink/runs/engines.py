@@ -7,6 +7,7 @@ outside its process is decided by the two gateways alone; this module hands it t
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
-from auralink.runs.engine_manifest import EngineNotInstalled, Manifest, Place, find_places, get_place
+from auralink.runs.engine_manifest import EngineNotInstalled, EngineUnknown, Manifest, Place, get_place
 from auralink.runs.engine_process import EngineProcess, EngineUnavailable, Run, remove_leftovers
 
 PATIENCE = 5.0
@@ -77,11 +78,13 @@ class Engines:
         self._hosts: dict[str, _Host] = {}
 
     async def open(self) -> None:
-        """Starts every installed engine, so that the first run finds it warm; returns at once, they warm up beside."""
+        """Removes what workers that were killed have left."""
         await asyncio.to_thread(remove_leftovers)
-        for place in find_places(self._root):
-            if self._python is not None or place.state() == "installed":
-                self._host(place.manifest.name).warm()
+
+    def warm(self, name: str) -> None:
+        """Starts an engine, so that its next run finds it warm; returns at once. Of what is not installed that run is told."""
+        with contextlib.suppress(EngineUnknown, EngineNotInstalled):
+            self._host(name).warm()
 
     async def close(self) -> None:
         """Ends every engine and the runs in them; no process is left."""

@@ -25,8 +25,8 @@ RECONNECT_EVERY = 1.0
 class WakeUps:
     """Calls `take` for each wake-up, at most `concurrency` at a time; goes on when the database comes back."""
 
-    def __init__(self, dsn: Secret, take: Callable[[], Awaitable[None]], *, engines: Sequence[str], concurrency: int) -> None:
-        """`engines` are the queues to hear."""
+    def __init__(self, dsn: Secret, take: Callable[[str], Awaitable[None]], *, engines: Sequence[str], concurrency: int) -> None:
+        """`engines` are the queues to hear; `take` is told which of them it was."""
         self._dsn = dsn
         self._take = take
         self._engines = list(engines)
@@ -49,7 +49,7 @@ class WakeUps:
             max_size=4,
         )
         app = procrastinate.App(connector=connector)
-        app.task(name=TASK)(self._take)
+        app.task(name=TASK, pass_context=True)(self._wake_up)
         async with app.open_async():
             await app.run_worker_async(
                 queues=self._engines,
@@ -59,3 +59,6 @@ class WakeUps:
                 fetch_job_polling_interval=POLL_SECONDS,
                 shutdown_graceful_timeout=0.1,
             )
+
+    async def _wake_up(self, context: procrastinate.JobContext) -> None:
+        await self._take(context.job.queue)

@@ -49,6 +49,10 @@ class Executes(Protocol):
         """Cancelling this cancels the run."""
         ...
 
+    def warm(self, name: str) -> None:
+        """Gets an engine ready, beside other work."""
+        ...
+
 
 class AttemptOver(Exception):  # a fact of the worker's own, that no user is told
     """Another attempt has begun, or the run has ended or waits: this attempt writes nothing more."""
@@ -145,7 +149,8 @@ class Worker:
 
     async def run(self) -> None:
         """Works until cancelled; then it stops its engines and gives its runs back, for others to go on with at once."""
-        tasks = [asyncio.create_task(duty) for duty in (self._wake_ups.listen(), self._keep_leases(), self._reconcile())]
+        duties = (self._warm_engines(), self._wake_ups.listen(), self._keep_leases(), self._reconcile())
+        tasks = [asyncio.create_task(duty) for duty in duties]
         try:
             await asyncio.gather(*tasks)
         finally:
@@ -155,8 +160,20 @@ class Worker:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._give_back()
 
-    async def _take(self) -> None:
-        """What a wake-up does: takes runs for as long as there are any, in one slot."""
+    async def _warm_engines(self) -> None:
+        """Gets ready what has had runs; the others are when something is saved that needs them."""
+        try:
+            async with self._db.system() as connection:
+                in_use = await store.engines_in_use(connection, self._options.engines)
+        except (DatabaseUnavailable, DatabaseError) as error:
+            log.warning("no engine was warmed", reason=str(error).strip())
+            return
+        for name in in_use:
+            self._engines.warm(name)
+
+    async def _take(self, engine: str) -> None:
+        """What a wake-up for an engine does: takes runs for as long as there are any, in one slot."""
+        self._engines.warm(engine)
         async with self._slots:
             while not self._stopping and (attempt := await self._claim()) is not None:
                 before = self._held.get(attempt.run_id)
