@@ -51,6 +51,10 @@ TABLE_OF_ID = {
     "agent_id": "agents",
     "thread_id": "agent_threads",
     "workflow_id": "agent_workflows",
+    "team_id": "agent_teams",
+    "member_id": "team_members",
+    "conversation_id": "runs",
+    "comparison_id": "team_comparisons",
     "schedule_id": "schedules",
     "webhook_id": "webhooks",
     "definition_id": "agents",  # of the kind that BODIES names
@@ -68,6 +72,7 @@ ACTS_ON_NO_ROW = {
     f"POST {API}/llm/preferences",
     f"POST {API}/llm/preferences/default",
     f"POST {API}/agents",
+    f"POST {API}/teams",
     f"POST {API}/hooks/{{hook_id}}",
 }
 PARAMETERS = {"operation": "search", "seq": "1", "provider": "openai", "model_id": "auto"}

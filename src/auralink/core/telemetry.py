@@ -57,13 +57,22 @@ class FinishedRuns(Collector):
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
+        self.teams: frozenset[str] = frozenset()
+        """The engines of teams: their runs are conversations too."""
 
     def collect(self) -> Iterable[Metric]:
-        """The counter, by engine and outcome."""
+        """The counter, by engine and outcome, and one for each engine of teams."""
         family = CounterMetricFamily("auralink_agent_executions", "Runs that have ended.", labels=["engine", "outcome"])
         for labels, count in self.counts.items():
             family.add_metric(labels, count)
         yield family
+        for team in sorted(self.teams):
+            name = f"auralink_{team}_conversations"
+            conversations = CounterMetricFamily(name, f"Teams' runs on {team} that have ended.", labels=["outcome"])
+            for (engine, outcome), count in self.counts.items():
+                if engine == team:
+                    conversations.add_metric([outcome], count)
+            yield conversations
 
 
 finished_runs = FinishedRuns()

@@ -3,6 +3,7 @@
 from auralink.core import telemetry
 from auralink.core.db import Database
 from auralink.runs import store
+from auralink.runs.engine_manifest import default_root, find_places
 from auralink.runs.schemas import TERMINAL
 
 
@@ -10,6 +11,7 @@ async def measure(db: Database) -> None:
     """Sets the gauges of the queue and the counts of what has ended."""
     async with db.system() as connection:
         rows = await store.statistics(connection)
+    telemetry.finished_runs.teams = frozenset(p.manifest.name for p in find_places(default_root()) if "team" in p.manifest.kinds)
     for gauge in (telemetry.run_queue, telemetry.run_queue_age, telemetry.runs_by_status):
         gauge.clear()
     telemetry.finished_runs.counts = {(r["engine"], r["status"]): r["runs"] for r in rows if r["status"] in TERMINAL}
