@@ -303,7 +303,11 @@ async def test_an_engine_whose_relay_dies_comes_back(engines: Engines) -> None:
     (relay,) = parent.children()
     relay.kill()
     await until(lambda: not alive(parent.pid))
-    assert await engines.execute(a_start("count", to=1), Heard()) == Result(1)
+    outcome = await engines.execute(a_start("count", to=1), Heard())
+    if isinstance(outcome, Failure):  # its death was not yet known here: the attempt is lost, and the worker makes another
+        assert outcome.lost
+        outcome = await engines.execute(a_start("count", to=1), Heard())
+    assert outcome == Result(1)
 
 
 async def test_a_framework_that_cannot_be_forked_runs_in_a_pool_of_warmed_processes(engines: Engines) -> None:
