@@ -15,7 +15,8 @@ REVOKE CREATE ON SCHEMA auralink FROM auralink_system;
 REVOKE ALL ON FUNCTION auralink.engines_in_use(text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION auralink.engines_in_use(text[]) TO auralink_service;
 
--- Lets workers warm the engine of a definition that has just been saved: the trigger's argument, or the column that it names.
+-- Lets workers warm the engine of a definition that has just been saved: the one in the column that the argument names, else the
+-- argument itself.
 CREATE FUNCTION auralink.definition_is_saved() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
@@ -25,3 +26,4 @@ END $$;
 REVOKE ALL ON FUNCTION auralink.definition_is_saved() FROM PUBLIC;
 CREATE TRIGGER is_saved AFTER INSERT ON auralink.agents FOR EACH ROW EXECUTE FUNCTION auralink.definition_is_saved('langgraph');
 CREATE TRIGGER is_saved AFTER INSERT ON auralink.agent_workflows FOR EACH ROW EXECUTE FUNCTION auralink.definition_is_saved('langgraph');
+CREATE TRIGGER is_saved AFTER INSERT ON auralink.agent_teams FOR EACH ROW EXECUTE FUNCTION auralink.definition_is_saved('team_type');
