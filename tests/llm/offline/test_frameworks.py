@@ -123,6 +123,13 @@ def test_a_swarms_agent_hands_over_to_whom_the_request_is_about_and_the_other_go
     }
 
 
+def test_a_group_chats_member_whose_turn_it_is_works_with_what_the_others_have_said() -> None:
+    heard = {"role": "assistant", "name": "reader", "content": "WebRTC 1.0 is a recommendation of the W3C."}
+    turn = user("It is your turn, writer.")
+    text = said(answer(system("You are the writer."), user("Summarise WebRTC 1.0"), heard, turn))
+    assert "reader says:\n- WebRTC 1.0 is a recommendation of the W3C." in text
+
+
 def test_the_word_that_ends_a_conversation_is_said_at_the_end() -> None:
     prompt = (
         "You are a helpful AI assistant. Solve tasks using your tools. Reply with TERMINATE when the task has been completed."

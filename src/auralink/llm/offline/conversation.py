@@ -13,7 +13,7 @@ from auralink.llm.providers.content import Place, texts_of
 MODEL = "auralink/offline"
 LONGEST = 32_000
 """Characters of one message that are looked at."""
-_HANDED_OVER = re.compile(r"^Transferred to \S+, adopting the role of", re.IGNORECASE)
+_HANDED_OVER = re.compile(r"^Transferred to \S+, adopting the role of|^It is your turn, ", re.IGNORECASE)
 _TRANSFERRED = re.compile(r"^(?:Successfully )?transferred (?:back )?to ", re.IGNORECASE)
 _TASK = re.compile(r"^\s*Current Task:\s*", re.IGNORECASE)
 _CONTEXT = re.compile(r"\n[ \t]*(?:This is the context you'?re working with|# Context|Context)[ \t]*:[ \t]*\n", re.IGNORECASE)
@@ -86,10 +86,11 @@ class Conversation:
 
     @cached_property
     def earlier(self) -> list[ToolAnswer]:
-        """What else has been said before the request: by tools, by people and by other agents."""
-        said = [*self._answers(0, self._asked_at)]
-        for message, text in zip(self.messages[: max(0, self._asked_at)], self.texts, strict=False):
-            if message["role"] in ("user", "assistant") and text.strip():
+        """What else has been said: by tools and by people before the request, by other agents also after it."""
+        said = [*self._answers(0, max(0, self._asked_at))]
+        for at, (message, text) in enumerate(zip(self.messages, self.texts, strict=True)):
+            named = message["role"] == "assistant" and message.get("name")
+            if text.strip() and (named or (at < self._asked_at and message["role"] in ("user", "assistant"))):
                 said.append(ToolAnswer(str(message.get("name") or message["role"]), text))
         return said
 
