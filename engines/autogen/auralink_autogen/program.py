@@ -15,12 +15,17 @@ from auralink_engine.team import Conversation, Team
 from auralink_autogen.chats import round_robin, selector, swarm
 from auralink_autogen.floor import Floor, Outcome
 from auralink_autogen.gateways import Gateways, open_gateways, warm_tls
+from auralink_autogen.learning import remember
+from auralink_autogen.patterns import brainstorm, debate, problem_solving
 from auralink_autogen.rehearsal import DEFINITIONS, answer_models, answer_tools
 
 MODES: dict[str, Callable[[Floor], Awaitable[Outcome]]] = {
     "round_robin": round_robin,
     "selector": selector,
     "swarm": swarm,
+    "debate": debate,
+    "brainstorm": brainstorm,
+    "problem_solving": problem_solving,
 }
 PARTING_SECONDS = 1.0
 """What a run that is over waits for AutoGen to let go."""
@@ -56,7 +61,8 @@ async def _run(job: Job, emit: Emit, models: httpx2.AsyncBaseTransport | None, t
 
 async def _work(job: Job, floor: Floor) -> Any:
     outcome = await MODES[floor.team.mode](floor)
-    return floor.conversation.output(outcome.answer, stopped=outcome.stopped or floor.cornered(), **outcome.more)
+    learned = await remember(job, floor, outcome.answer) if floor.team.memory and outcome.answer else {}
+    return floor.conversation.output(outcome.answer, stopped=outcome.stopped or floor.cornered(), **outcome.more, **learned)
 
 
 async def _beside(gateways: Gateways, floor: Floor, work: Coroutine[Any, Any, Any]) -> Any:

@@ -17,13 +17,14 @@ _TEAM: dict[str, Any] = {
     "memory": None,
     "limits": {"turns": 2, "member_turns": 3, "answer_tokens": None, "temperature": None},
 }
-DEFINITIONS = [_TEAM | {"mode": mode} for mode in ("round_robin", "selector", "swarm")]
+DEFINITIONS = [_TEAM | {"mode": mode} for mode in ("round_robin", "selector", "swarm", "debate")]
 
 
 def answer_models(request: httpx2.Request) -> httpx2.Response:
     """A tool call first, then a text that says nothing."""
     asked = json.loads(request.content)
-    message: dict[str, Any] = {"role": "assistant", "content": "a"}
+    text = '{"winner": "for", "why": "", "answer": ""}' if "response_format" in asked else "a"
+    message: dict[str, Any] = {"role": "assistant", "content": text}
     if "tools" in asked and asked["messages"][-1]["role"] != "tool":
         name = asked["tools"][0]["function"]["name"]
         message = {
