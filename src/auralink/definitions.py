@@ -54,7 +54,7 @@ class ByName:
         """A run of the definition of that name or id; the same key gives the same run. Raises NotFound, InvalidRequest."""
         async with self.db.tenant(principal) as connection:
             definition_id = await self.startables.of(self.kind).find_id(connection, name)
-            order = Order(given, idempotency_key=idempotency_key, parent=parent)
+            order = Order(given, idempotency_key=idempotency_key, parent=parent, at="/input")
             return await self.startables.start_in(connection, principal, self.kind, definition_id, order)
 
 

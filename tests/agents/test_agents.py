@@ -89,6 +89,10 @@ async def test_a_message_that_is_repeated_under_its_key_is_said_once(here: World
     someone, key = await agent(here), {"Idempotency-Key": unique()}
     answers = [await here.http.post(f"{API}/agents/{someone}/chat", json={"message": "once"}, headers=key) for _ in range(2)]
     assert answers[0].json() == answers[1].json()
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
+    body = {"message": "once", "stream": True}
+    streams = [await here.http.post(f"{API}/agents/{someone}/chat", json=body, headers={"Idempotency-Key": "s"}) for _ in "12"]
+    assert [stream.headers.get("Idempotency-Replayed") for stream in streams] == [None, "true"]
     assert (await here.http.get(f"{API}/agents/{someone}/threads")).json()["items"][0]["turns"] == 1
 
 

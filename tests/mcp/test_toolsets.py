@@ -149,6 +149,8 @@ async def test_find_tools_finds_what_can_then_be_called(service: Service, revisi
         assert [tool["name"] for tool in found["tools"]] == ["sdk__pay"]
         assert found["tools"][0]["inputSchema"]["properties"]["amount"]
         assert (await client.call("sdk__pay", {"amount": 2}))["content"][0]["text"] == "paid 2"
+        for form in ("payments", "paying", "Payers"):
+            assert (await client.call("find_tools", {"query": form}))["structuredContent"]["tools"][0]["name"] == "sdk__pay", form
         two = (await client.call("find_tools", {"query": "echo", "limit": 1}))["structuredContent"]
         assert (len(two["tools"]), two["found"]) == (1, 2)
         assert (await client.call("find_tools", {"query": "zeppelin"}))["structuredContent"] == {"tools": [], "found": 0}
@@ -156,7 +158,7 @@ async def test_find_tools_finds_what_can_then_be_called(service: Service, revisi
             with pytest.raises(Refused):
                 await client.call("find_tools", wrong)
         recorded = (await rest.get(f"{API}/audit", params={"tool": "find_tools"})).json()["items"]
-        assert [row["outcome"] for row in recorded] == ["invalid_request"] * 4 + ["ok"] * 3
+        assert [row["outcome"] for row in recorded] == ["invalid_request"] * 4 + ["ok"] * 6
         some = RawClient(rest, "/mcp?find_tools=1&tools=sdk__echo", revision)
         await some.open()
         assert await _names(some) == ["find_tools", "sdk__echo"]

@@ -120,6 +120,8 @@ async def test_what_could_never_run_is_refused_when_it_is_saved(here: World, fie
     base = {"name": unique(), "kind": "workflow", "definition_id": workflow["workflow_id"], "interval": 60}
     answer = await here.http.post(f"{API}/schedules", json={**base, "input": {"question": "x"}, **fields})
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
+    if code == "input_invalid":
+        assert [error["pointer"] for error in answer.json()["errors"]] == ["/input/question"]
 
 
 async def test_cron_keeps_the_hour_of_its_time_zone_when_the_clocks_change() -> None:

@@ -172,5 +172,5 @@ async def test_an_event_that_does_not_fit_the_definition_says_why(here: World) -
     webhook = await hook(here)
     answer = await delivered(here, webhook, {"type": "call.ended", "data": {"question": 7}})
     assert (answer.status_code, answer.json()["code"]) == (422, "input_invalid")
-    assert [error["pointer"] for error in answer.json()["errors"]] == ["/input_data/question"]
+    assert [error["pointer"] for error in answer.json()["errors"]] == ["/data/question"]
     assert (await delivered(here, webhook, ["no object"])).json()["code"] == "event_invalid"

@@ -53,6 +53,7 @@ async def test_an_execution_that_is_repeated_under_its_key_is_one_run(here: Worl
     answers = [await here.http.post(path, json=body, headers={**WAIT, "Idempotency-Key": key}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert answers[0].json()["run_id"] == answers[1].json()["run_id"]
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
     other = await here.http.post(path, json={"input_data": {"n": 2}}, headers={"Idempotency-Key": key})
     assert other.json()["code"] == "idempotency_key_reused"
 

@@ -13,7 +13,7 @@ from auralink.agents.service import Agents, Talk
 from auralink.auth.dependencies import Authenticated
 from auralink.auth.principal import Principal
 from auralink.core.http import JSONBytes, dumps
-from auralink.core.idempotency import idempotently, once
+from auralink.core.idempotency import idempotently, in_place_of, once
 from auralink.core.paging import Limit, decode_cursor
 from auralink.runs.routes import PREFIX as RUNS
 from auralink.runs.routes import preferred_wait, server_sent
@@ -77,10 +77,11 @@ async def chat(agent_id: UUID, body: Chat, request: Request, principal: Authenti
         return taken
     talk = Talk(**{name: UUID(value) for name, value in orjson.loads(taken.body).items()})
     if body.stream:
-        return _streamed(agents, principal, talk)
+        return in_place_of(taken, _streamed(agents, principal, talk))
     answer = await agents.answer(principal, talk, within=_patience(request.headers.get("prefer", "")))
     status = 200 if answer.status in TERMINAL else 202
-    return JSONBytes(answer.model_dump(mode="json"), status_code=status, headers={"Location": f"{RUNS}/{talk.run_id}"})
+    headers = {"Location": f"{RUNS}/{talk.run_id}"}
+    return in_place_of(taken, JSONBytes(answer.model_dump(mode="json"), status_code=status, headers=headers))
 
 
 @router.get("/{agent_id}/threads")

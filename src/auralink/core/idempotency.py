@@ -21,6 +21,7 @@ from auralink.core.errors import AuralinkError, Conflict, InvalidRequest
 from auralink.core.http import JSONBytes, problem_of
 
 HEADER = "idempotency-key"
+REPLAYED = "Idempotency-Replayed"
 LEASE_SECONDS = 30.0
 MAX_KEY = 255
 OWNER = uuid4()
@@ -82,6 +83,13 @@ async def idempotently(db: Database, principal: Tenant, request: Request, run: C
     return await _run_and_store(db, principal, key, run)
 
 
+def in_place_of(first: Response, answer: Response) -> Response:
+    """An answer that is made anew for a request each time, with what the one that was stored for its key says of repetition."""
+    if REPLAYED in first.headers:
+        answer.headers[REPLAYED] = first.headers[REPLAYED]
+    return answer
+
+
 async def once(
     request: Request, principal: Tenant, run: Callable[[], Awaitable[BaseModel | dict[str, Any]]], status: int = 200
 ) -> Response:
@@ -128,7 +136,7 @@ async def _begin(connection: Connection, principal: Tenant, key: str, request_ha
 def _replay(row: DictRow) -> Response:
     if row["status"] is not None:
         media_type = "application/json" if row["status"] < 400 else "application/problem+json"
-        return Response(bytes(row["response"]), row["status"], media_type=media_type, headers={"Idempotency-Replayed": "true"})
+        return Response(bytes(row["response"]), row["status"], media_type=media_type, headers={REPLAYED: "true"})
     if row["orphaned"]:
         raise OutcomeUnknown(
             "the process that ran the first request with this Idempotency-Key died, and whether it took effect is not known; "

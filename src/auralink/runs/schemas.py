@@ -61,6 +61,8 @@ class Order:
     priority: int = 0
     idempotency_key: str | None = None
     parent: Parent | None = None
+    at: str = ""
+    """Where the input is in what was sent, a JSON pointer: mistakes in it are shown there."""
 
 
 class Run(BaseModel):

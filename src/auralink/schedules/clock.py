@@ -73,7 +73,7 @@ class Clock:
         due, now = schedule["next_at"], datetime.now(UTC)
         if schedule["missed"] == "skip" and now - due > LATE:
             return {"next_at": times.following(schedule, now - LATE)}
-        order = Order(schedule["input"], schedule["room_id"], schedule["call_id"])
+        order = Order(schedule["input"], schedule["room_id"], schedule["call_id"], at="/input")
         try:
             run = await self._startables.start_in(connection, owner, schedule["kind"], schedule["definition_id"], order)
         except NotFound as error:

@@ -88,7 +88,7 @@ class Schedules:
                 raise schedule_not_found(schedule_id)
 
     async def _check(self, connection: Connection, row: dict[str, Any]) -> None:
-        order = Order(row["input"], row["room_id"], row["call_id"])
+        order = Order(row["input"], row["room_id"], row["call_id"], at="/input")
         await self._startables.of(row["kind"]).prepare(connection, row["definition_id"], order)
         times.check(row)
 

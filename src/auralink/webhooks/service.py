@@ -151,7 +151,9 @@ def _order(webhook: DictRow, delivery: Delivery, event: Mapping[str, Any]) -> Or
         given = None if webhook["input"] is None else filled(webhook["input"], {EVENT: event})
     except BadExpression as error:
         raise BadEvent(f"the webhook's input cannot be made of this event: {error}") from None
-    return Order(given, _about("room_id", event), _about("call_id", event), idempotency_key=f"webhook:{webhook['id']}:{digest}")
+    room, call, key = _about("room_id", event), _about("call_id", event), f"webhook:{webhook['id']}:{digest}"
+    at = "/input" if given is not None else "/data" if isinstance(event.get("data"), Mapping) else ""
+    return Order(given, room, call, idempotency_key=key, at=at)
 
 
 def _about(name: str, event: Mapping[str, Any]) -> str | None:

@@ -26,8 +26,8 @@ _UNFOLLOWED = ("$ref", "$dynamicRef", "pattern", "patternProperties", "format")
 _Validator = extend(Draft202012Validator, dict.fromkeys(_UNFOLLOWED, _let_pass))  # type: ignore[no-untyped-call]
 
 
-def checked(schema: Mapping[str, Any], given: Any, *, where: str = "/input_data") -> Any:
-    """The input, if it is of the schema. Raises InputInvalid with a JSON pointer for each mistake."""
+def checked(schema: Mapping[str, Any], given: Any, *, where: str) -> Any:
+    """The input, if it is of the schema. Raises InputInvalid with a JSON pointer for each mistake, below `where`."""
     problems = [
         Problem(where + "".join(f"/{part}" for part in error.absolute_path), error.message[:500])
         for _, error in zip(range(MAX_PROBLEMS), _Validator(schema).iter_errors(given), strict=False)
@@ -37,12 +37,12 @@ def checked(schema: Mapping[str, Any], given: Any, *, where: str = "/input_data"
     return given
 
 
-def fitting(schema: Mapping[str, Any], given: Any, order: Order, *, where: str = "/input_data") -> Any:
+def fitting(schema: Mapping[str, Any], given: Any, order: Order, *, where: str | None = None) -> Any:
     """As `checked`, with the order's room and call in the input, where the definition asks for them and the input does not say."""
     if isinstance(given, Mapping):
         asked, about = schema.get("properties", {}), {"room_id": order.room_id, "call_id": order.call_id}
         given = {**{name: value for name, value in about.items() if name in asked and value is not None}, **given}
-    return checked(schema, given, where=where)
+    return checked(schema, given, where=order.at if where is None else where)
 
 
 def of_event(schema: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Message
 
 from auralink.auth.dependencies import Authenticated
-from auralink.core.idempotency import idempotently, once
+from auralink.core.idempotency import idempotently, in_place_of, once
 from auralink.core.paging import Limit, decode_cursor
 from auralink.runs.routes import Service as RunService
 from auralink.runs.routes import accepted, execute
@@ -116,7 +116,7 @@ async def execute_workflow(
     if answer.status_code >= 400:
         return answer
     run_id = UUID(orjson.loads(answer.body)["run_id"])
-    return await execute(request, principal, runs, await runs.get(principal, run_id))
+    return in_place_of(answer, await execute(request, principal, runs, await runs.get(principal, run_id)))
 
 
 @router.get("/{workflow_id}/stats")

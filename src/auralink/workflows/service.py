@@ -100,7 +100,7 @@ class Workflows:
     async def execute(self, principal: Principal, workflow_id: UUID, body: Execute) -> RunDetail:
         """Accepts a run. Raises WorkflowNotFound, InputInvalid."""
         async with self._db.tenant(principal) as connection:
-            order = Order(body.input_data, body.room_id, body.call_id)
+            order = Order(body.input_data, body.room_id, body.call_id, at="/input_data")
             return await self._startables.start_in(connection, principal, "workflow", workflow_id, order)
 
     async def stats(self, principal: Principal, workflow_id: UUID) -> WorkflowStats:
