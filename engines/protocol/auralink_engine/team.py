@@ -125,11 +125,15 @@ class Conversation:
         steps: Iterable[int] = (),
     ) -> None:
         """A message. `kind` says what it is for (message, delegation, handoff, vote, judgement, idea, plan, critique, summary);
-        `tool_calls` are those made for it, each {tool, arguments, answer, failed}; `steps` the model calls, as the journal numbers
+        `tool_calls` are those made for it, each {tool, arguments, answer, failed} and, not shown, `data`: the answer as data,
+        if it was given as such; `steps` the model calls, as the journal numbers
         them, which is where tokens and cost are."""
         calls = [dict(call) for call in tool_calls]
         self.calls += [{"member": sender, **call} for call in calls]
-        shown = [{**call, "answer": str(call.get("answer", ""))[:MAX_SHOWN]} for call in calls]
+        shown = [
+            {key: value for key, value in call.items() if key != "data"} | {"answer": str(call.get("answer", ""))[:MAX_SHOWN]}
+            for call in calls
+        ]
         message = {
             "n": len(self.said) + 1,
             "from": sender,
@@ -162,7 +166,11 @@ def sources_of(calls: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if call.get("failed"):
             continue
         about = {"tool": call["tool"], "member": call.get("member")}
-        places = list(_places_in(call.get("answer"))) or [{"arguments": call.get("arguments", {})}]
+        places = (
+            list(_places_in(call.get("data")))
+            or list(_places_in(call.get("answer")))
+            or [{"arguments": call.get("arguments", {})}]
+        )
         for place in places:
             found.setdefault(json.dumps([call["tool"], place], sort_keys=True, default=str), {**about, **place})
     return list(found.values())[:MAX_SOURCES]
