@@ -1,4 +1,4 @@
-"""`auralink run` and `auralink runs`: start workflows, and look after runs."""
+"""`auralink run` and `auralink runs`: start workflows and teams, and look after runs."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,21 +12,31 @@ from auralink.runs.schemas import Run, RunDetail, Status
 
 runs = typer.Typer(no_args_is_help=True, help="Runs: what they do, what came out, and doing them again.")
 MODEL = typer.Option("--model", help="ask this model from there on")
-WAIT_SECONDS = 120
+KINDS = ("workflow", "team")
 
 
 def run(
-    workflow: Annotated[str, typer.Argument(help="a workflow's name or id")],
+    what: Annotated[str, typer.Argument(help="a workflow's name or id; or: team, workflow", metavar="[team|workflow]")],
+    name: Annotated[str | None, typer.Argument(help="its name or id, behind team or workflow", metavar="NAME")] = None,
     given: Annotated[str, typer.Option("--input", help="JSON object")] = "{}",
+    task: Annotated[str | None, typer.Option("--task", help="what a team is to do")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait for its end and print its output")] = False,
     user: User = "demo",
     json: Json = False,
 ) -> None:
-    """Run a workflow."""
-    input_data = json_object(given)
+    """Run a workflow, or a team: run team "Research Team" --task "…"."""
+    kind, reference = ("workflow", what) if name is None else (what, name)
+    if kind not in KINDS:
+        raise typer.BadParameter(f"{kind!r} is not what can be run here; there are {', '.join(KINDS)}")
+    if task is not None and kind != "team":
+        raise typer.BadParameter("--task is what a team does; a workflow takes --input")
+    input_data = json_object(given) | ({} if task is None else {"task_description": task})
 
     async def running(client: AuraLink) -> RunDetail:
-        started = await client.execute(await client.find_workflow(workflow), input_data)
+        if kind == "team":
+            started = await client.execute_team(await client.find_team(reference), **input_data)
+        else:
+            started = await client.execute(await client.find_workflow(reference), input_data)
         return await client.run_when_ended(started.run_id) if wait else await client.run(started.run_id)
 
     _show(act(user, running), json=json)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tests.service import API, connected, unique
+from tests.triggers.test_webhooks import delivered
 from tests.worlds import WAIT, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -200,6 +201,7 @@ async def test_an_execution_that_is_repeated_under_its_key_is_one_run(here: Worl
     path, key = f"{API}/teams/{(await team(here))['team_id']}/execute", unique()
     answers = [await here.http.post(path, json=MISSION, headers={**WAIT, "Idempotency-Key": key}) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [200, 200]
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true"]
     assert answers[0].json()["run_id"] == answers[1].json()["run_id"]
 
 
@@ -221,9 +223,30 @@ async def test_a_member_has_the_model_and_the_words_of_its_agent_where_it_has_no
     assert (await here.http.post(f"{API}/teams", json=body)).json()["code"] == "agent_not_found"
 
 
-async def test_a_schedule_and_a_webhook_start_a_team(here: World) -> None:
+async def test_a_schedule_of_a_team_with_a_task_needs_no_input(here: World) -> None:
     made = await team(here, task="Tidy up")
     body = {"name": unique(), "kind": "team", "definition_id": made["team_id"], "interval": 3600}
     assert (await here.make("/schedules", **body))["kind"] == "team"
+    wrong = await here.http.post(f"{API}/schedules", json={**body, "name": unique(), "input": {"task_description": 7}})
+    assert pointers(wrong) == ["/input/task_description"]
+
+
+@pytest.mark.parametrize(
+    ("usual", "data", "task"),
+    [
+        ("Tidy up", {"task_description": "Sweep"}, {"task_description": "Sweep"}),
+        ("Tidy up", {"room_id": "r1"}, {"task_description": "Tidy up", "room_id": "r1"}),
+        ("", {"task_description": "Sweep", "additional_context": ["a"]}, {"additional_context": ["a"]}),
+    ],
+)
+async def test_an_event_brings_a_task_or_is_the_context_of_the_usual_one(
+    here: World, usual: str, data: dict[str, Any], task: dict[str, Any]
+) -> None:
+    made = await team(here, task=usual)
     hook = await here.make("/webhooks", name=unique(), kind="team", definition_id=made["team_id"])
-    assert hook["kind"] == "team"
+    answer = await delivered(here, hook, {"type": "call.ended", "timestamp": "2026-11-22T10:00:00Z", "data": data})
+    assert answer.status_code == 202, answer.text
+    run = await here.run(answer.json()["run_id"])
+    assert task.items() <= run["input"].items()
+    if "task_description" not in data:
+        assert run["input"]["additional_context"]["type"] == "call.ended"

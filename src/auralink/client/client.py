@@ -25,6 +25,9 @@ from auralink.mcp.schemas import (
     ToolPage,
 )
 from auralink.runs.schemas import Accepted, RunDetail, RunPage
+from auralink.teams.comparison import Comparison
+from auralink.teams.conversations import Conversation, ConversationPage, TeamPerformance
+from auralink.teams.schemas import MemberView, TeamPage, TeamView
 from auralink.workflows.schemas import WorkflowPage, WorkflowView
 
 TIMEOUT = 180.0
@@ -129,6 +132,51 @@ class AuraLink:
         """Starts a run of a workflow; `fields` are room_id and call_id."""
         body = {"input_data": input_data, **fields}
         return await self._model(Accepted, "POST", f"/api/v1/workflows/{workflow_id}/execute", body)
+
+    async def create_team(self, team_name: str, **fields: Any) -> TeamView:
+        """Makes a team; `fields` are those of `POST /teams`. Without members they are those of the template that fits."""
+        return await self._model(TeamView, "POST", "/api/v1/teams", {"team_name": team_name, **fields})
+
+    async def teams(self, *, name: str | None = None, limit: int = 50, cursor: str | None = None) -> TeamPage:
+        """A page of the user's teams, newest first."""
+        return await self._model(TeamPage, "GET", "/api/v1/teams", query={"name": name, "limit": limit, "cursor": cursor})
+
+    async def find_team(self, reference: str) -> UUID:
+        """The id of a team by its name or id. Raises ApiError (404) if there is none."""
+        page = await self.teams(name=reference)
+        if page.items:
+            return page.items[0].team_id
+        return (await self._model(TeamView, "GET", f"/api/v1/teams/{_id_of(reference, 'team')}")).team_id
+
+    async def add_member(self, team_id: UUID, role: str, **fields: Any) -> MemberView:
+        """Adds a member to a team; `fields` are those of `POST /teams/{id}/members`."""
+        return await self._model(MemberView, "POST", f"/api/v1/teams/{team_id}/members", {"role": role, **fields})
+
+    async def execute_team(self, team_id: UUID, task_description: str | None = None, **fields: Any) -> Accepted:
+        """Starts a run of a team; `fields` are additional_context, room_id and call_id. The task may be left out if the team has one."""
+        body = fields if task_description is None else {"task_description": task_description, **fields}
+        return await self._model(Accepted, "POST", f"/api/v1/teams/{team_id}/execute", body)
+
+    async def conversations(self, team_id: UUID, *, limit: int = 20, cursor: str | None = None) -> ConversationPage:
+        """A page of a team's conversations with their messages, newest first."""
+        query = {"limit": limit, "cursor": cursor}
+        return await self._model(ConversationPage, "GET", f"/api/v1/teams/{team_id}/conversations", query=query)
+
+    async def conversation(self, team_id: UUID, conversation_id: UUID) -> Conversation:
+        """One conversation; its id is that of its run."""
+        return await self._model(Conversation, "GET", f"/api/v1/teams/{team_id}/conversations/{conversation_id}")
+
+    async def team_performance(self, team_id: UUID, *, days: int = 30) -> TeamPerformance:
+        """What a team's runs of the last days came to, and each member's part in them."""
+        return await self._model(TeamPerformance, "GET", f"/api/v1/teams/{team_id}/performance", query={"days": days})
+
+    async def compare_team(self, team_id: UUID, **fields: Any) -> Comparison:
+        """Gives one task to a team on several engines and models; `fields` are those of `POST /teams/{id}/compare`."""
+        return await self._model(Comparison, "POST", f"/api/v1/teams/{team_id}/compare", fields)
+
+    async def comparison(self, team_id: UUID, comparison_id: UUID) -> Comparison:
+        """How far a comparison is, and what came of it."""
+        return await self._model(Comparison, "GET", f"/api/v1/teams/{team_id}/compare/{comparison_id}")
 
     async def runs(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> RunPage:
         """A page of the user's runs, newest first."""

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from psycopg.rows import DictRow
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
@@ -22,9 +22,11 @@ class Message(BaseModel):
     """Something that was said. `kind` is message, delegation, handoff, vote, judgement, idea, plan, critique or summary; tokens and
     cost are those of the model calls that it took (`steps`, by their numbers in the run's journal)."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     n: int
-    sender: str = Field(serialization_alias="from")
-    recipient: str = Field(serialization_alias="to")
+    sender: str = Field(alias="from")
+    recipient: str = Field(alias="to")
     kind: str
     content: str
     tool_calls: list[dict[str, Any]]

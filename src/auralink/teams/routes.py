@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from auralink.auth.dependencies import Authenticated
 from auralink.core.http import JSONBytes
-from auralink.core.idempotency import idempotently, once
+from auralink.core.idempotency import idempotently, in_place_of, once
 from auralink.core.paging import Limit, decode_cursor
 from auralink.runs.routes import Service as RunService
 from auralink.runs.routes import accepted, execute, preferred_wait
@@ -136,7 +136,7 @@ async def execute_team(
     if answer.status_code >= 400:
         return answer
     run_id = UUID(orjson.loads(answer.body)["run_id"])
-    return await execute(request, principal, runs, await runs.get(principal, run_id))
+    return in_place_of(answer, await execute(request, principal, runs, await runs.get(principal, run_id)))
 
 
 @router.get("/{team_id}/conversations")
@@ -189,7 +189,8 @@ async def compare(
     within = preferred_wait(request.headers.get("prefer", ""))
     seen = await comparisons.get(principal, team_id, comparison_id, within=within)
     location = {} if seen.finished else {"Location": f"{PREFIX}/{team_id}/compare/{comparison_id}"}
-    return JSONBytes(seen.model_dump(mode="json"), status_code=200 if seen.finished else 202, headers=location)
+    shown = JSONBytes(seen.model_dump(mode="json"), status_code=200 if seen.finished else 202, headers=location)
+    return in_place_of(answer, shown)
 
 
 @router.get("/{team_id}/compare/{comparison_id}")

@@ -97,9 +97,9 @@ def task_in(definition: TeamDefinition, given: Any, usual: str, order: Order) ->
     if isinstance(given, Mapping) and not given.get("task_description"):
         if not usual:
             say = "say what is to be done, or give the team a task (PATCH /teams/{id})"
-            raise InputInvalid([Problem("/task_description", say)])
+            raise InputInvalid([Problem(f"{order.at}/task_description", say)])
         given = {**given, "task_description": usual}
-    return inputs.fitting(definition.input, given, order, where="")
+    return inputs.fitting(definition.input, given, order)
 
 
 def _member(member: Mapping[str, Any], model: str, agent: Mapping[str, Any]) -> MemberDefinition:
