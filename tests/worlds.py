@@ -1,4 +1,4 @@
-"""The service, a worker and the engine `langgraph`, all real, on the offline or a scripted model: for tests of what starts runs."""
+"""The service, a worker and an engine (`langgraph` unless another is named), all real, for tests of what starts runs."""
 
 import contextlib
 import os
@@ -27,11 +27,11 @@ CONFIG = MCPConfig.model_validate(
 WAIT = {"Prefer": "wait=30"}
 
 
-def require_engine() -> None:
+def require_engine(name: str = ENGINE) -> None:
     """Skips where the engine is not installed; fails where it must be."""
-    state = get_place(default_root(), ENGINE).state()
+    state = get_place(default_root(), name).state()
     if state != "installed":
-        reason = f"the engine {ENGINE} is {state}; run `make engines`"
+        reason = f"the engine {name} is {state}; run `make engines`"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
@@ -91,13 +91,14 @@ async def world(
     ring: KeyRing,
     *,
     user: str | None = None,
+    engine: str = ENGINE,
     engines: Engines | None = None,
     config: MCPConfig = CONFIG,
     with_worker: bool = True,
     lease: float = 5.0,
     **settings: Any,
 ) -> AsyncIterator[World]:
-    """All of it, in this process but for the engine's; `engines` of the caller's are not closed. A `user` who is named has been
+    """All of it, in this process but for those of the `engine`; `engines` of the caller's are not closed. A `user` who is named has been
     here before: nothing is connected."""
     name = user or unique()
     for folder in ("data", "repos"):
@@ -108,13 +109,13 @@ async def world(
         )
         http = await stack.enter_async_context(service.client(name))
         if with_worker:
-            require_engine()
+            require_engine(engine)
             if engines is None:
                 engines = Engines(default_root())
                 stack.push_async_callback(engines.close)
             await stack.enter_async_context(
                 working(
-                    database.service, engines.execute, ring, gateways=gateways_at(service.url), engines=(ENGINE,), lease=lease
+                    database.service, engines.execute, ring, gateways=gateways_at(service.url), engines=(engine,), lease=lease
                 )
             )
         if user is None:

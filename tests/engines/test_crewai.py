@@ -1,6 +1,7 @@
 """The engine `crewai` in its own environment, against gateways on a real socket."""
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import pytest_asyncio
 from starlette.responses import JSONResponse
 
-from auralink.runs.engines import Engines, Failure
+from auralink.runs.engines import Engines, Failure, Result
 from tests.engines.conftest import EngineHost
 from tests.engines.gateway import running_gateway, said, wants
 from tests.engines.running import collector
@@ -219,11 +220,27 @@ async def test_a_member_that_loops_is_stopped_with_what_it_had(crewai: Engines) 
     assert len(looped["tool_calls"]) == 3
 
 
-async def test_tokens_and_messages_are_limited(crewai: Engines) -> None:
-    run = await ran_team(crewai, "crewai", a_team("sequential", ["a", "b", "c"], limits={"tokens": 15}), Script("A", "B", "C"))
-    assert (run.output["answer"], run.output["stopped"]["limit"]) == ("A", "tokens")
+async def test_a_team_says_no_more_messages_than_it_may(crewai: Engines) -> None:
     run = await ran_team(crewai, "crewai", a_team("sequential", ["a", "b", "c"], limits={"turns": 2}), Script("A", "B", "C"))
     assert (run.output["answer"], run.output["stopped"]["limit"]) == ("B", "turns")
+    run = await ran_team(crewai, "crewai", a_team("consensus", ["a", "b"], limits={"turns": 3}), Script("A", "B", "C"))
+    assert (run.output["answer"], run.output["chosen"], run.output["stopped"]["limit"]) == ("A", "a", "turns")
+
+
+async def test_a_run_that_takes_too_long_ends_with_what_it_has(crewai: Engines) -> None:
+    let_go = threading.Event()
+
+    def model(body: Mapping[str, Any]) -> Any:
+        if "A!" in texts_of(body):
+            let_go.wait(20)
+        return said("A!")
+
+    team = a_team("sequential", ["a", "b"], limits={"seconds": 1.5})
+    async with running_gateway(model) as gateway:
+        outcome = await crewai.execute(team_start("crewai", team, gateway), collector([]))
+        let_go.set()
+    assert isinstance(outcome, Result)
+    assert (outcome.output["answer"], outcome.output["stopped"]["limit"]) == ("A!", "seconds")
 
 
 @pytest.mark.parametrize("mode", ["sequential", "hierarchical"])

@@ -1,9 +1,7 @@
 """Runs that are interrupted by whatever dies go on where they were, and what was done is not done again."""
 
-import contextlib
 import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,11 @@ from auralink.runs.engine_manifest import default_root
 from auralink.runs.engines import Engines
 from auralink.vault.crypto import KeyRing, generate_master_key
 from tests.conftest import Server, TestDatabase
-from tests.isolation.process import COMMAND
+from tests.interrupting import children_of, worker
 from tests.isolation.support import cloned_database
 from tests.runs.support import until
-from tests.service import API, JWT_SECRET, unique
-from tests.worlds import ENGINE, World, require_engine, world
+from tests.service import API, unique
+from tests.worlds import World, require_engine, world
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 SCRIPT = Path(__file__).parent / "interrupted.yaml"
@@ -130,7 +128,7 @@ def calls_of(here: World, run_id: str) -> dict[str, int]:
 async def test_a_killed_engine_repeats_no_call_that_was_answered(here: World, engines: Engines) -> None:
     run_id = await started(here)
     await in_the_second_call(here, run_id)
-    for pid in _children(os.getpid(), "auralink_engine"):
+    for pid in children_of(os.getpid(), "auralink_engine"):
         os.kill(pid, signal.SIGKILL)
     run = await is_whole(here, run_id)
     assert run["attempt"] >= 2
@@ -200,28 +198,3 @@ async def test_a_killed_worker_s_run_is_taken_by_another(base: TestDatabase, key
         with worker(tmp_path, **variables):
             run = await is_whole(alone, run_id)
         assert run["attempt"] >= 2
-
-
-@contextlib.contextmanager
-def worker(place: Path, **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """`auralink worker` as a process of its own, killed after the block."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    environment = {**kept, "AURALINK_DATA_DIR": str(place / "data"), "JWT_SECRET": JWT_SECRET.reveal(), **variables}
-    with (place / "worker.log").open("ab") as log:
-        process = subprocess.Popen([*COMMAND, "worker", "--engine", ENGINE], env=environment, cwd="/", stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _children(parent: int, words: str) -> list[int]:
-    """The children of a process whose command line has some words."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            ppid = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if ppid == parent and words in (entry / "cmdline").read_text():
-                found.append(int(entry.name))
-    return found

@@ -8,7 +8,6 @@ error is kept from the run, and each call's number in the journal is kept for th
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import httpx
@@ -19,7 +18,7 @@ from auralink_engine.watching import CONNECT_SECONDS, WatchedModels
 from crewai.llms.providers.openai.completion import OpenAICompletion
 from pydantic import PrivateAttr
 
-from auralink_crewai.ending import Ending, LimitReached, Over
+from auralink_crewai.ending import Ending, Over
 from auralink_crewai.tools import Tools
 
 ask_once = OpenAICompletion.call.__wrapped__  # type: ignore[attr-defined] # without CrewAI's own three attempts after a 429
@@ -62,7 +61,6 @@ class GatewayModel(OpenAICompletion):
         except Exception as error:  # noqa: BLE001 (whatever it is, it ends the run, and CrewAI would catch it)
             gateway.ending.tell(failure_of(error, self._owner, self.model))
             raise Over("the model did not answer") from None
-        gateway.count(self._token_usage["total_tokens"], self)
         if isinstance(answer, list):
             return self._with_aliases(answer) if tools else self._without_an_answer(answer)
         return answer
@@ -146,24 +144,12 @@ class ModelGateway:
     inner: Any
     temperature: float | None
     answer_tokens: int | None
-    limit: int | None
-
-    def __post_init__(self) -> None:
-        self._used: dict[int, int] = {}
 
     @classmethod
     def of(cls, job: Job, ending: Ending, tools: Tools, inner: Any) -> "ModelGateway":
         """The gateway of a run."""
         limits = job.definition["limits"]
-        given = partial(cls, job.llm_url, job.token, ending, tools, inner)
-        return given(limits.get("temperature"), limits.get("answer_tokens"), limits.get("tokens"))
-
-    def count(self, tokens: int, model: GatewayModel) -> None:
-        """Notes how many tokens a model has used by now; ends the run when all together are more than the limit."""
-        self._used[id(model)] = tokens
-        used = sum(self._used.values())
-        if self.limit is not None and used > self.limit:
-            self.ending.tell(LimitReached("tokens", f"the team used {used} tokens; its limit is {self.limit}"))
+        return cls(job.llm_url, job.token, ending, tools, inner, limits.get("temperature"), limits.get("answer_tokens"))
 
 
 def failure_of(error: Exception, owner: str, model: str) -> MemberFailed:

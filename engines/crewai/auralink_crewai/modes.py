@@ -10,7 +10,8 @@ from crewai.utilities.i18n import I18N_DEFAULT
 from auralink_crewai.crews import Participant, Work
 from auralink_crewai.delegation import delegating
 
-NOT_THE_LAST = "Your part of the work, complete, so that the next member can build on it."
+NOT_THE_LAST = "Your part of the team's work as {role}, complete, so that the next member can build on it."
+THE_LAST = "The complete result of the task, ready for whoever gave it, with your part as {role} done."
 THE_RESULT = "The complete result of the task, ready for whoever gave it."
 
 
@@ -44,11 +45,10 @@ def hierarchical(work: Work) -> None:
 
 def _part_of(work: Work, at: int, speaker: Participant, speakers: list[Participant]) -> Task:
     last = at == len(speakers) - 1
-    goal = f"\n\nYour part of it, as {speaker.member.role}: {speaker.member.goal}" if speaker.member.goal else ""
     return Task(
         name=speaker.name,
-        description=work.task + goal,
-        expected_output=THE_RESULT if last else NOT_THE_LAST,
+        description=work.task,
+        expected_output=(THE_LAST if last else NOT_THE_LAST).format(role=speaker.member.role),
         agent=speaker.agent,
         callback=_teller(work, speaker, USER if last else speakers[at + 1].name),
     )

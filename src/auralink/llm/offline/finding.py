@@ -194,7 +194,8 @@ class Finder:
         if explicit := self.named(name):
             return explicit
         if options := self._options(name, schema):
-            return self.option(options) or MISSING
+            anybody = options[0] if demanded and name.lower() in COLLEAGUES else MISSING  # a manager gives work to somebody
+            return self.option(options) or anybody
         found = self._by_kind(name, schema)
         if found is None and demanded and name.lower().rsplit("_", 1)[-1] in FREE_TEXT:
             found = relevant(self.text) or None
