@@ -13,13 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import indexing, models, peers, processes, runs, strain, tools
+from bench import indexing, models, peers, processes, runs, strain, teams, tools
 from bench.service import running_service, start_times
 
 CALLERS, QUICK_CALLERS = (1, 10, 50, 200), (1, 50)
 SECONDS, QUICK_SECONDS = 2.0, 0.6
 FILES, QUICK_FILES = 5000, 500
-SUBJECTS = ("tools", "models", "runs", "strain", "wiki")
+SUBJECTS = ("tools", "models", "runs", "teams", "strain", "wiki")
 
 
 def main() -> None:
@@ -43,6 +43,8 @@ def main() -> None:
             models.measure(console, _place(home, "models"), callers, QUICK_SECONDS if chosen.quick else SECONDS)
         if "runs" in subjects:
             runs.measure(console, _place(home, "runs"), quick=chosen.quick)
+        if "teams" in subjects:
+            teams.measure(console, _place(home, "teams"), quick=chosen.quick)
         if "strain" in subjects:
             _strain(console, _place(home, "strain"), quick=chosen.quick)
 

@@ -21,7 +21,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-ECHO = {"name": "echo", "description": "Says it again.", "inputSchema": {"type": "object"}}
+TEXT = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
+ECHO = {"name": "echo", "description": "Says it again.", "inputSchema": TEXT}
 LISTED = {"tools": [ECHO], "ttlMs": 3_600_000, "cacheScope": "private", "resultType": "complete"}
 DISCOVERED = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "resultType": "complete"}
 

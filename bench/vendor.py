@@ -36,14 +36,22 @@ async def vendor(scope: Scope, receive: Receive, send: Send) -> None:
     if asked.get("stream"):
         await _stream(send, PAUSE if asked.get("max_tokens") == 99 or asked.get("max_completion_tokens") == 99 else 0.0)
         return
-    message = {"role": "assistant", "content": TEXT}
-    choices = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    message = _message(asked)
+    choices = [{"index": 0, "message": message, "finish_reason": "tool_calls" if "tool_calls" in message else "stop"}]
     answer = orjson.dumps(
         {"id": "c", "object": "chat.completion", "created": 1, "model": asked["model"], "choices": choices, "usage": USAGE}
     )
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": answer})
+
+
+def _message(asked: dict[str, Any]) -> dict[str, Any]:
+    """A text; first, where there are tools and none has answered since somebody else spoke, a call of the first."""
+    if asked.get("tools") and asked["messages"][-1]["role"] != "tool":
+        function = {"name": asked["tools"][0]["function"]["name"], "arguments": '{"text": "again"}'}
+        return {"role": "assistant", "content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": function}]}
+    return {"role": "assistant", "content": TEXT}
 
 
 async def _stream(send: Send, pause: float) -> None:

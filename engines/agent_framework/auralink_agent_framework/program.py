@@ -72,6 +72,8 @@ async def _work(job: Job, team: Team, emit: Emit, gateways: Gateways) -> dict[st
             workflow._runner._max_iterations = STEPS_A_TURN * (team.turns + 1)  # its builders have no way to say so
             await workflow.run(task_of(job))
     except TimeoutError:
+        if not talk.answer:
+            raise MemberFailed(f"nobody had said anything when the team's {seconds:g} seconds were over") from None
         talk.stop("seconds", f"the team worked longer than its {seconds:g} seconds")
     if team.memory and talk.answer:
         await _remember(job, team, talk.answer, gateways)
