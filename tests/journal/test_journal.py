@@ -9,13 +9,11 @@ import pytest
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
-from auralink.core.errors import AuralinkError, InvalidRequest
+from auralink.core.errors import AuralinkError, InvalidRequest, RateLimited
 from auralink.journal.errors import ReplayDivergence, StaleAttempt
 from auralink.journal.keys import key_of
 from auralink.journal.recorded import Recorded, error_of, error_text
-from auralink.llm.errors import ModelRateLimited
 from auralink.llm.requests import InvalidModelRequest
-from auralink.mcp.errors import RateLimited
 from auralink.mcp.upstream.errors import UpstreamRejected
 from auralink.runs.schemas import StepDecision
 from tests.conftest import TestDatabase
@@ -74,9 +72,7 @@ def test_an_error_whose_class_is_gone_keeps_its_code_and_status() -> None:
     assert '"code":"once_was"' in error_text(error)
 
 
-@pytest.mark.parametrize(
-    "first", [ModelRateLimited("wait"), RateLimited("wait"), InvalidRequest("no"), InvalidModelRequest("no")]
-)
+@pytest.mark.parametrize("first", [RateLimited("wait"), InvalidRequest("no"), InvalidModelRequest("no")])
 def test_an_error_that_shares_its_code_with_another_is_still_the_same_error_again(first: AuralinkError) -> None:
     again = error_of(orjson.loads(error_text(first))["error"])
     assert type(again) is type(first)

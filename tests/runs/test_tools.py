@@ -21,7 +21,7 @@ from auralink.mcp.errors import ToolNotFound
 from auralink.runs import store
 from auralink.runs.schemas import Parent, RunDetail
 from auralink.runs.service import Runs
-from auralink.runs.tools import NoSuchTool, RunTools
+from auralink.runs.tools import RunTools
 from auralink.vault.crypto import KeyRing
 from tests.conftest import TestDatabase
 from tests.runs.support import ENGINE, accept, rows
@@ -168,7 +168,7 @@ async def test_what_cannot_be_started_is_an_answer(family: Family) -> None:
     for arguments, error in (({"name": "none"}, ToolNotFound), ({"nome": "x"}, InvalidRequest)):
         with pytest.raises(error):
             await family.tools.call(family.acting, "run_workflow", arguments)
-    with pytest.raises(NoSuchTool):
+    with pytest.raises(ToolNotFound):
         await family.tools.call(family.acting, "run_team", {})
     kinds = [row["kind"] for row in rows(family.database.superuser, "SELECT kind FROM auralink.run_journal ORDER BY seq")]
     assert kinds == ["run", "run"]

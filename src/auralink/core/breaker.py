@@ -7,6 +7,16 @@ and closes after `success_threshold` of them have succeeded (Nygard, "Release It
 import time
 from typing import Protocol
 
+from auralink.core.errors import AuralinkError
+
+
+class CircuitOpen(AuralinkError):
+    """A server or a provider has failed too often; it is left alone for a while."""
+
+    code = "circuit_open"
+    status = 503
+    title = "Left alone after failures"
+
 
 class BreakerSettings(Protocol):
     """When a breaker opens and closes; `timeout` is in seconds."""

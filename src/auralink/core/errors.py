@@ -61,6 +61,14 @@ class Conflict(AuralinkError):
     title = "Conflict"
 
 
+class RateLimited(AuralinkError):
+    """Too many in a minute; `Retry-After` says when to come back."""
+
+    code = "rate_limited"
+    status = 429
+    title = "Too many calls"
+
+
 class StartupError(AuralinkError):
     """The process cannot start; the message is one line that says why and what to do. Exit code 1."""
 

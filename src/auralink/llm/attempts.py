@@ -14,11 +14,11 @@ from uuid import UUID
 import structlog
 
 from auralink.auth.principal import Principal
-from auralink.core.breaker import Breaker, BreakerSettings
+from auralink.core.breaker import Breaker, BreakerSettings, CircuitOpen
 from auralink.core.http_client import Response
 from auralink.core.redaction import Redactor
 from auralink.core.secret import Secret
-from auralink.llm.errors import ProviderCircuitOpen, ProviderError, UnsupportedField
+from auralink.llm.errors import ProviderError, UnsupportedField
 from auralink.llm.local import LocalModels
 from auralink.llm.providers.chunks import chunks_of
 from auralink.llm.providers.failures import json_of
@@ -58,7 +58,7 @@ class Attempts:
         self._breakers: dict[tuple[str, UUID | None], Breaker] = {}
 
     async def complete(self, principal: Principal, request: ModelRequest, choice: Choice, call: ModelCall) -> Body:
-        """A chat completion. Raises `ProviderError`, `UnsupportedField` or `ProviderCircuitOpen`."""
+        """A chat completion. Raises `ProviderError`, `UnsupportedField` or `CircuitOpen`."""
         if choice.is_local:
             body = await self._local.complete(choice.model, request.body)
             call.usage = read_usage(body.get("usage"))
@@ -236,9 +236,9 @@ def _shortened(message: str) -> str:
     return f"{message[: LONGEST_MESSAGE - LAST_WORDS]} … {message[-LAST_WORDS:]}"
 
 
-def _left_alone(target: Target, breaker: Breaker, wait: float) -> ProviderCircuitOpen:
+def _left_alone(target: Target, breaker: Breaker, wait: float) -> CircuitOpen:
     seconds = max(1, round(wait))
-    return ProviderCircuitOpen(
+    return CircuitOpen(
         f"{target.provider} failed {breaker.failures} times in a row with this key and is left alone; try again in {seconds} s, "
         "or name another provider's model",
         headers={"Retry-After": str(seconds)},

@@ -63,22 +63,6 @@ class KeyMissing(AuralinkError):
     title = "No key for the provider"
 
 
-class ModelRateLimited(AuralinkError):
-    """The user has made more model calls in a minute than its limit."""
-
-    code = "rate_limited"
-    status = 429
-    title = "Too many model calls"
-
-
-class ProviderCircuitOpen(AuralinkError):
-    """The provider has failed too often with this key; it is left alone for a while."""
-
-    code = "circuit_open"
-    status = 503
-    title = "The model provider is left alone after failures"
-
-
 class PriceUnknown(AuralinkError):
     """The user's money is limited and nobody knows what this model costs."""
 

@@ -21,15 +21,16 @@ import structlog
 
 from auralink.audit.group_commit import GroupCommit
 from auralink.auth.principal import Principal
+from auralink.core.breaker import CircuitOpen
 from auralink.core.buckets import Buckets
-from auralink.core.errors import AuralinkError
+from auralink.core.errors import AuralinkError, RateLimited
 from auralink.core.http import dumps
 from auralink.journal.budgets import BudgetExceeded, Budgets
 from auralink.journal.limits import Limits
 from auralink.journal.steps import Journal, Step
 from auralink.llm.attempts import Attempts
 from auralink.llm.catalogue.models import Model, cost_usd
-from auralink.llm.errors import ModelRateLimited, PriceUnknown, ProviderCircuitOpen, ProviderError, UnsupportedField
+from auralink.llm.errors import PriceUnknown, ProviderError, UnsupportedField
 from auralink.llm.in_runs import Assembly, RunCall
 from auralink.llm.profiles import Profiles
 from auralink.llm.providers.chunks import chunks_of
@@ -101,9 +102,9 @@ class ModelGateway:
         says that it repeats its last request.
 
         Raises:
-            InvalidModelRequest, ModelNotFound, KeyMissing, NoModelAvailable, ModelRateLimited, BudgetExceeded: nothing was sent.
+            InvalidModelRequest, ModelNotFound, KeyMissing, NoModelAvailable, RateLimited, BudgetExceeded: nothing was sent.
             UnsupportedField: the only model cannot honour a field.
-            ProviderError, ProviderCircuitOpen: the last model that was tried failed.
+            ProviderError, CircuitOpen: the last model that was tried failed.
             AuditUnavailable: done, but not recorded.
             StaleAttempt, ReplayDivergence: the call of a run that may not make it.
         """
@@ -253,7 +254,7 @@ class ModelGateway:
         for choice in others:
             try:
                 return await self._attempt(principal, request, choice, passed_over, call, attempt)
-            except (ProviderError, ProviderCircuitOpen, UnsupportedField, BudgetExceeded, PriceUnknown) as error:
+            except (ProviderError, CircuitOpen, UnsupportedField, BudgetExceeded, PriceUnknown) as error:
                 if isinstance(error, ProviderError) and error.kind in OWN_FAULT:
                     raise
                 why = error.kind if isinstance(error, ProviderError) else error.code
@@ -307,7 +308,7 @@ class ModelGateway:
         wait = await self._buckets.take(f"models:{principal.user_id.hex}", per_minute)
         if wait > 0:
             seconds = max(1, round(wait + 0.5))
-            raise ModelRateLimited(
+            raise RateLimited(
                 f"you may make {per_minute} model calls a minute; try again in {seconds} s",
                 headers={"Retry-After": str(seconds)},
                 extra={"retry_after": seconds},

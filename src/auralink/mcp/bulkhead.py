@@ -8,7 +8,7 @@ import time
 from collections.abc import Hashable
 from types import TracebackType
 
-from auralink.core.breaker import Breaker
+from auralink.core.breaker import Breaker, CircuitOpen
 from auralink.core.errors import AuralinkError
 from auralink.core.telemetry import mcp_breakers
 from auralink.mcp.config import BreakerConfig
@@ -24,14 +24,6 @@ FAILURES = (UpstreamBadAnswer, UpstreamClosed, UpstreamTimeout, UpstreamUnreacha
 MAX_UNDER_WAY = 64
 """Calls to one server with one credential at the same time; the next wait their turn."""
 REMEMBERED = 10_000
-
-
-class CircuitOpen(AuralinkError):
-    """The server has failed too often; it is left alone for a while."""
-
-    code = "circuit_open"
-    status = 503
-    title = "The MCP server is left alone after failures"
 
 
 class ServerBusy(AuralinkError):

@@ -1,6 +1,6 @@
 """Errors of the MCP gateway that are not the upstream's fault."""
 
-from auralink.core.errors import AuralinkError, Conflict, Forbidden, InvalidRequest, NotFound
+from auralink.core.errors import Conflict, Forbidden, InvalidRequest, NotFound
 
 
 class UnknownServer(NotFound):
@@ -57,11 +57,3 @@ class BadCredentials(InvalidRequest):
 
     code = "bad_credentials"
     title = "Bad credentials"
-
-
-class RateLimited(AuralinkError):
-    """The user has made too many calls; `Retry-After` says when to come back."""
-
-    code = "rate_limited"
-    status = 429
-    title = "Too many calls"

@@ -4,9 +4,9 @@ has a limit.
 
 from auralink.auth.principal import Principal
 from auralink.core.buckets import Buckets
+from auralink.core.errors import RateLimited
 from auralink.core.telemetry import mcp_rate_limited
 from auralink.journal.limits import Limits
-from auralink.mcp.errors import RateLimited
 from auralink.mcp.schemas import ConnectionRecord
 
 

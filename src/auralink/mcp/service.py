@@ -25,6 +25,7 @@ from auralink.audit.group_commit import GroupCommit
 from auralink.audit.schemas import Operation, Record
 from auralink.auth.principal import Principal, acting_as
 from auralink.core import telemetry
+from auralink.core.breaker import CircuitOpen
 from auralink.core.db import DatabaseUnavailable
 from auralink.core.errors import AuralinkError
 from auralink.core.http import dumps
@@ -32,7 +33,7 @@ from auralink.core.ids import uuid7
 from auralink.journal.errors import OutcomeUnknown
 from auralink.journal.steps import Journal, Step
 from auralink.mcp import naming
-from auralink.mcp.bulkhead import Bulkheads, CircuitOpen
+from auralink.mcp.bulkhead import Bulkheads
 from auralink.mcp.cache import ResponseCache, is_read_only
 from auralink.mcp.errors import ToolNotFound
 from auralink.mcp.limits import RateLimiter
@@ -131,7 +132,7 @@ class Gateway:
     ) -> ToolAnswer:
         async with self._recorded(principal, "tools/call", source, tool=tool, step=step) as made:
             operation = made.operation
-            operation.request_bytes = len(dumps(arguments))
+            operation.request_bytes = _size_of(arguments)
             record = await self._resolver.resolve(principal, connection)
             operation.connection_id, operation.server, operation.label = record.id, record.server.name, record.server.label
             params = {**extras, "name": tool, "arguments": dict(arguments)}
@@ -340,6 +341,14 @@ def _tool_unknown_upstream(error: UpstreamRejected, record: ConnectionRecord, to
     if error.rpc_code == METHOD_NOT_FOUND:
         return ToolNotFound(f"MCP server {record.server.name!r} does not take calls of {tool!r}: {error.message}")
     return error
+
+
+def _size_of(arguments: Params) -> int | None:
+    """Bytes of arguments as JSON; None if they have a number beyond 64 bits, which some servers take and our writer does not."""
+    try:
+        return len(dumps(arguments))
+    except TypeError:
+        return None
 
 
 def _first_text(result: Mapping[str, Any]) -> str:

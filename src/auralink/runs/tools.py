@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from auralink.audit.group_commit import GroupCommit
 from auralink.auth.principal import Principal
-from auralink.core.errors import InvalidRequest, NotFound
+from auralink.core.errors import InvalidRequest
 from auralink.core.http import dumps
 from auralink.journal.approvals import Approvals, Call
 from auralink.journal.keys import Kind
 from auralink.journal.steps import Journal, Step
+from auralink.mcp.errors import ToolNotFound
 from auralink.mcp.recording import CallRecording, begun
 from auralink.runs.schemas import Parent, RunDetail, RunKind
 from auralink.runs.service import Runs
@@ -27,13 +28,6 @@ ASK = "ask_approval"
 CHILD_PATIENCE = 0.5
 """Seconds that a child may take before its parent waits without holding anything."""
 Result = dict[str, Any]
-
-
-class NoSuchTool(NotFound):
-    """The gateway offers runs no tool of that name."""
-
-    code = "tool_not_found"
-    title = "Tool not found"
 
 
 class Starts(Protocol):
@@ -88,9 +82,9 @@ class RunTools:
         ]
 
     async def call(self, principal: Principal, tool: str, arguments: Mapping[str, Any]) -> Result:
-        """Answers a call of a run, once. Raises NoSuchTool, InvalidRequest, what starting raises, and as `Journal.carry`."""
+        """Answers a call of a run, once. Raises ToolNotFound, InvalidRequest, what starting raises, and as `Journal.carry`."""
         if tool not in self._tools:
-            raise NoSuchTool(f"{SERVER!r} has no tool {tool!r}; it has: {', '.join(self._tools)}")
+            raise ToolNotFound(f"{SERVER!r} has no tool {tool!r}; it has: {', '.join(self._tools)}")
         return await self._journal.carry(self._once(principal, tool, arguments))
 
     async def _once(self, principal: Principal, name: str, arguments: Mapping[str, Any]) -> Result:

@@ -4,9 +4,9 @@ from typing import Any
 
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
-from auralink.core.errors import AuralinkError, InvalidRequest
+from auralink.core.errors import AuralinkError, InvalidRequest, RateLimited
 from auralink.journal.steps import NO_ANSWERS
-from auralink.mcp.errors import ConnectionNotFound, RateLimited, ToolNotFound
+from auralink.mcp.errors import ConnectionNotFound, ToolNotFound
 from auralink.mcp.upstream.errors import UpstreamRejected
 
 ERROR_META = "auralink/error"

@@ -44,24 +44,20 @@ class AuthorizationServerFailed(UpstreamError):
         super().__init__(message, sent=False)
 
 
-class TokenRefused(AuralinkError):
-    """The authorization server refused a code or a refresh token, with the error of RFC 6749 §5.2."""
-
-    code = "oauth_refused"
-    status = 400
-    title = "The authorization server refused"
-
-    def __init__(self, message: str, *, error: str, **extra: Any) -> None:
-        super().__init__(message, extra={"oauth_error": error, **extra})
-        self.error = error
-
-
 class AuthorizationRefused(AuralinkError):
     """The user, or the authorization server, said no."""
 
     code = "oauth_refused"
     status = 400
     title = "The authorization was refused"
+
+
+class TokenRefused(AuthorizationRefused):
+    """The authorization server refused a code or a refresh token, with the error of RFC 6749 §5.2."""
+
+    def __init__(self, message: str, *, error: str, **extra: Any) -> None:
+        super().__init__(message, extra={"oauth_error": error, **extra})
+        self.error = error
 
 
 class StateInvalid(AuralinkError):
