@@ -17,6 +17,7 @@ class Manifest:
     preload: tuple[str, ...]
     mode: str
     spares: int
+    helper: str | None
     environment: Mapping[str, str]
 
     @property
@@ -39,5 +40,6 @@ def read_manifest(path: Path) -> Manifest:
         preload=tuple(given.get("preload", ())),
         mode=given.get("mode", "fork"),
         spares=given.get("spares", 2),
+        helper=given.get("helper"),
         environment=given.get("environment", {}),
     )

@@ -17,7 +17,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,13 +48,13 @@ def possible() -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def isolate(job: Job, relay: socket.socket) -> None:
-    """Leaves this process only the way to the job's two gateways. Raises OSError."""
+def isolate(job: Job, relay: socket.socket, ways: Sequence[str] = ()) -> None:
+    """Leaves this process only the way to the job's two gateways, and to what the engine's helper has named. Raises OSError."""
     _leave()
     listeners: list[socket.socket] = []
     targets: list[Address] = []
     names: dict[str, str] = {}
-    for host, port in dict.fromkeys(map(_address_of, (job.mcp_url, job.llm_url))):
+    for host, port in dict.fromkeys(map(_address_of, (job.mcp_url, job.llm_url, *ways))):
         listeners.append(_listen(host, port, names))
         targets.append((host, port))
     message = json.dumps({"run": job.run, "targets": targets}).encode()

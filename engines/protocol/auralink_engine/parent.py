@@ -2,7 +2,8 @@
 
 It has one thread and no event loop, so that forking it is safe: a selector over its orders (stdin) and the runs' pipes. A
 framework that starts threads when imported cannot be forked; for it (`mode = "pool"`) the parent imports nothing and keeps a few
-warmed single-run processes instead. Everything after that is the same for both.
+warmed single-run processes instead. Everything after that is the same for both. What an engine's runs share and no run can bring
+along (`helper`) is a process of its own, started before anything else; when it dies, the engine does.
 """
 
 import contextlib
@@ -47,6 +48,7 @@ class Child:
     run: str | None = None
     ready: bool = True
     finished: bool = False
+    helps: bool = False
     refusal: str | None = None
 
 
@@ -87,6 +89,7 @@ class Parent:
         self._greeted = False
         self._bad_spares = 0
         self._relay: Relay | None = None
+        self._ways: tuple[str, ...] = ()
 
     def serve(self) -> None:
         """Warms up, says hello, and works until the worker closes stdin or SIGTERM comes."""
@@ -96,19 +99,27 @@ class Parent:
         os.set_blocking(self._out.fd, False)
         self._listen_for_signals()
         self._watch(self._orders.fd, self._take_orders)
-        if self._manifest.mode == "pool":
-            self._fill_pool()
-        else:
+        if self._manifest.mode == "fork":
             self._start_relay()
-            self._warm()
-            self._greet()
         try:
+            if self._manifest.helper is None:
+                self._begin()
+            else:
+                self._spawn_own("--helper", os.open(os.devnull, os.O_RDONLY)).helps = True
             while not self._stopping:
                 self._turn()
         except (BrokenPipeError, ConnectionError):
             pass  # the worker is gone
         finally:
             self._end_all()
+
+    def _begin(self) -> None:
+        """Gets ready for runs."""
+        if self._manifest.mode == "pool":
+            self._fill_pool()
+        else:
+            self._warm()
+            self._greet()
 
     def _start_relay(self) -> None:
         """Gives runs networks of their own, where that is possible; before anything is loaded, so that the relay stays small."""
@@ -127,6 +138,7 @@ class Parent:
 
     def _warm(self) -> None:
         self._module = load(self._manifest)
+        self._arm_signals()
         threads = settled_threads()
         if threads > 1:
             sys.exit(f'{self._manifest.name}: {threads} threads after the import; it cannot be forked: set mode = "pool"')
@@ -157,12 +169,16 @@ class Parent:
         reading, writing = os.pipe()
         for fd in (reading, writing):
             os.set_blocking(fd, False)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._signal_ends = (reading, writing)
+        self._watch(reading, self._take_signals)
+        self._arm_signals()
+
+    def _arm_signals(self) -> None:
+        """Has signals wake the loop; again after the rehearsal, in which a framework may have had an event loop that undid it."""
+        signal.set_wakeup_fd(self._signal_ends[1], warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._signal_ends = (reading, writing)
-        self._watch(reading, self._take_signals)
 
     def _take_signals(self) -> None:
         numbers = os.read(self._signal_ends[0], 4096)
@@ -200,19 +216,19 @@ class Parent:
         self._send({"op": "exited", "run": run, "status": None})
 
     def _fork(self, message: dict[str, Any]) -> Child:
-        module, relay = self._module, self._relay
+        module, relay, ways = self._module, self._relay, self._ways
         assert module is not None
 
         def live(home: Path, lines: int) -> NoReturn:
             job = Job.from_message(message)
             if relay is not None:
-                isolate(job, relay.orders)
+                isolate(job, relay.orders, ways)
             prepare(job, home)
             perform(module, job, Outlet(lines))
 
         return self._spawn(live, None)
 
-    def _spawn(self, live: Callable[[Path, int], NoReturn], orders: tuple[int, int] | None) -> Child:
+    def _spawn(self, live: Callable[[Path, int], NoReturn], stdin: int | None) -> Child:
         """Forks; the new process calls `live` with its home and the descriptor for its lines."""
         home = Path(tempfile.mkdtemp(prefix="run-", dir=self._homes))
         pipes = Pipes.make()
@@ -221,7 +237,7 @@ class Parent:
         try:
             pid = os.fork()
             if pid == 0:
-                self._live(live, parent, home, pipes, orders)
+                self._live(live, parent, home, pipes, stdin)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
         pipes.keep_ours()
@@ -231,19 +247,17 @@ class Parent:
         self._watch(child.tail.fd, lambda: self._take_tail(child))
         return child
 
-    def _live(
-        self, live: Callable[[Path, int], NoReturn], parent: int, home: Path, pipes: Pipes, orders: tuple[int, int] | None
-    ) -> NoReturn:
+    def _live(self, live: Callable[[Path, int], NoReturn], parent: int, home: Path, pipes: Pipes, stdin: int | None) -> NoReturn:
         """The new process's life; whatever happens, it never returns into the parent's loop."""
         try:
-            self._become_child(parent, pipes, orders)
+            self._become_child(parent, pipes, stdin)
             live(home, pipes.lines[1])
         except BaseException:  # noqa: BLE001 (the edge of the process)
             traceback.print_exc()
         finally:
             os._exit(70)
 
-    def _become_child(self, parent: int, pipes: Pipes, orders: tuple[int, int] | None) -> None:
+    def _become_child(self, parent: int, pipes: Pipes, given: int | None) -> None:
         """Lets go of everything that is the parent's: signals, pipes, session."""
         die_with_parent(parent)
         os.setsid()
@@ -258,7 +272,7 @@ class Parent:
         self._selector.close()
         for fd in (*self._signal_ends, self._out.fd, pipes.lines[0], pipes.tail[0]):
             os.close(fd)
-        stdin = orders[0] if orders is not None else os.open(os.devnull, os.O_RDONLY)
+        stdin = given if given is not None else os.open(os.devnull, os.O_RDONLY)
         for source, target in ((stdin, 0), (pipes.tail[1], 1), (pipes.tail[1], 2)):
             os.dup2(source, target)
         os.close(stdin)
@@ -266,28 +280,33 @@ class Parent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
 
     def _fill_pool(self) -> None:
-        spares = sum(1 for child in self._children.values() if child.run is None)
+        spares = sum(1 for child in self._children.values() if child.run is None and not child.helps)
         for _ in range(self._manifest.spares - spares):
             self._spawn_spare()
 
     def _spawn_spare(self) -> Child:
         orders = os.pipe()
-
-        def live(home: Path, lines: int) -> NoReturn:
-            os.set_inheritable(lines, True)
-            os.chdir(home)
-            command = [sys.executable, "-s", "-m", "auralink_engine", "--single", str(lines), str(self._path)]
-            os.execve(command[0], command, os.environ | home_environment(home))  # noqa: S606 (no shell is wanted)
-
-        child = self._spawn(live, orders)
-        os.close(orders[0])
+        child = self._spawn_own("--single", orders[0])
         os.set_blocking(orders[1], False)
         child.orders, child.ready = Writer(orders[1]), False
         return child
 
+    def _spawn_own(self, role: str, stdin: int) -> Child:
+        """A process of this program in another role, with an end of a pipe (which is its own then) as standard input."""
+
+        def live(home: Path, lines: int) -> NoReturn:
+            os.set_inheritable(lines, True)
+            os.chdir(home)
+            command = [sys.executable, "-s", "-m", "auralink_engine", role, str(lines), str(self._path)]
+            os.execve(command[0], command, os.environ | home_environment(home))  # noqa: S606 (no shell is wanted)
+
+        child = self._spawn(live, stdin)
+        os.close(stdin)
+        return child
+
     def _take_spare(self, message: dict[str, Any]) -> Child:
         """A warmed process for a run, or, when all are taken, one that is still warming; another takes its place."""
-        spares = [child for child in self._children.values() if child.run is None]
+        spares = [child for child in self._children.values() if child.run is None and not child.helps]
         child = next((spare for spare in spares if spare.ready), None) or (spares[0] if spares else self._spawn_spare())
         assert child.orders is not None
         child.run = message["run"]
@@ -325,6 +344,12 @@ class Parent:
 
     def _take_line(self, child: Child, line: bytes) -> None:
         message = json.loads(line)
+        if child.helps:
+            os.environ.update(message["environment"])
+            self._ways = tuple(message["ways"])
+            child.finished = True
+            self._begin()
+            return
         if message.get("op") == "ready":
             child.ready = True
             self._bad_spares = 0
@@ -385,6 +410,9 @@ class Parent:
             self._set_watched(fd, False)
             os.close(fd)
         shutil.rmtree(child.home, ignore_errors=True)
+        if child.helps:
+            self._check_helper(child, status)
+            return
         if child.run is None:
             self._replace_spare(child)
             return
@@ -407,6 +435,13 @@ class Parent:
         if last:
             message += f"; its last line: {last[-1][:500]}"
         return {"type": "ProcessDied", "message": message, "traceback": "\n".join(last), "lost": True}
+
+    def _check_helper(self, child: Child, status: int) -> None:
+        """A helper that was ready and ends well had nothing to serve."""
+        if not (child.finished and status == 0) and not self._stopping:
+            sys.exit(
+                f"{self._manifest.name}: the helper of its runs ended with {status}; it said:\n" + "\n".join(child.tail.lines())
+            )
 
     def _replace_spare(self, child: Child) -> None:
         self._bad_spares += 1

@@ -66,6 +66,10 @@ class Manifest(BaseModel):
     mode: Literal["fork", "pool"] = "fork"
     spares: Annotated[int, Field(ge=1, le=16)] = 2
     memory_mb: Annotated[int, Field(ge=16)] = 512
+    helper: ModuleName | None = None
+    """A module whose `serve` runs in a process that all of the engine's runs share."""
+    passed_on: tuple[str, ...] = ()
+    """Variables of the worker's environment that the engine is given; beginnings of names end in `*`."""
     environment: dict[str, str] = {}
 
 

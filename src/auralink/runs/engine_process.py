@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from uuid import UUID
@@ -245,5 +246,6 @@ def _environment(place: Place, root: Path, homes: Path) -> dict[str, str]:
     protocol = root / PROTOCOL_FOLDER
     if not protocol.is_dir():
         protocol = default_root() / PROTOCOL_FOLDER
-    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    wanted = (*PASSED_ON, *place.manifest.passed_on)
+    passed = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
     return passed | EVERYWHERE | {"PYTHONPATH": f"{protocol}:{place.folder}", "HOME": str(homes)}
