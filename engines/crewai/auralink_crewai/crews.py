@@ -6,23 +6,13 @@ from typing import Any
 
 from auralink_engine import Job
 from auralink_engine.team import TEAM, Conversation, Member, Team, task_of
-from crewai import Agent, Crew, Process, Task
+from crewai import Process, Task
 from crewai.tools import BaseTool
 
 from auralink_crewai.ending import Ending, LimitReached
+from auralink_crewai.lean import Colleague, LeanCrew
 from auralink_crewai.models import GatewayModel, ModelGateway
-from auralink_crewai.tools import NEVER_USED_UP, Tools
-
-
-class Colleague(Agent):
-    """CrewAI's agent, whose calls of one answer are made one after the other, delegations included."""
-
-    def get_delegation_tools(self, agents: Sequence[Any]) -> list[BaseTool]:
-        """CrewAI's tools for delegation to these agents."""
-        tools = super().get_delegation_tools(agents)
-        for tool in tools:
-            tool.max_usage_count = NEVER_USED_UP
-        return tools
+from auralink_crewai.tools import Tools
 
 
 @dataclass(eq=False)
@@ -103,10 +93,10 @@ class Work:
             verbose=False,
         )
 
-    def crew(self, tasks: Sequence[Task], agents: Sequence[Colleague], **more: Any) -> Crew:
+    def crew(self, tasks: Sequence[Task], agents: Sequence[Colleague], **more: Any) -> LeanCrew:
         """A crew for these tasks."""
         given = {"process": Process.sequential, "cache": False, "memory": False, "planning": False, "verbose": False, **more}
-        return Crew(agents=list(agents), tasks=list(tasks), tracing=False, share_crew=False, **given)
+        return LeanCrew(agents=list(agents), tasks=list(tasks), tracing=False, share_crew=False, **given)
 
     def say(self, speaker: Participant, content: str, *, to: str = TEAM, kind: str = "message") -> None:
         """Says what a member came to, with all that it did for it, and notes when its limit ended that."""

@@ -22,6 +22,7 @@ from auralink_crewai.consensus import consensus
 from auralink_crewai.crews import Work
 from auralink_crewai.ending import Ending, LimitReached
 from auralink_crewai.home import borrowed_home
+from auralink_crewai.lean import quicken
 from auralink_crewai.models import ModelGateway
 from auralink_crewai.modes import hierarchical, sequential
 from auralink_crewai.remembering import remember
@@ -42,6 +43,7 @@ def warm() -> None:
     Listeners would print, trace and start threads; what a crew does is told by the run itself.
     """
     _silence.__enter__()
+    quicken()
     logging.getLogger().setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="function callbacks cannot be serialized")
     _tls()
