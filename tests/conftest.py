@@ -1,6 +1,6 @@
 """What all tests share: a real Postgres, a migrated database of one's own, principals, and the service as an application.
 
-The Postgres is an embedded cluster in a temporary directory, one for each test worker, or, with `TEST_DATABASE_SUPERUSER_URL`,
+The Postgres is an embedded cluster in memory, one for each test worker, or, with `TEST_DATABASE_SUPERUSER_URL`,
 a server of the operator's. A template database is migrated once; each test that asks for `dsn` gets a clone of it.
 """
 
@@ -8,11 +8,9 @@ import asyncio
 import os
 import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -27,6 +25,7 @@ from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
 from auralink.vault.crypto import KeyRing, generate_master_key
 from auralink.vault.service import Vault
+from tests.places import scratched
 
 ISSUER = "auralink"
 TEMPLATE = "auralink_template"
@@ -81,14 +80,13 @@ def postgres() -> Iterator[Server]:
     if external := os.environ.get("TEST_DATABASE_SUPERUSER_URL"):
         yield _external(Secret(external))
         return
-    data_dir = Path(tempfile.mkdtemp(prefix="auralink-test-"))
-    try:
-        cluster = embedded.start(data_dir, tcp_port=free_port())
-        superuser = cluster.dsn("superuser", database="postgres", tcp=True)
-        yield _with_template(superuser, cluster.passwords, TEMPLATE)
-    finally:
-        embedded.stop(data_dir)
-        shutil.rmtree(data_dir, ignore_errors=True)
+    with scratched() as place:
+        try:
+            cluster = embedded.start(place / "data", tcp_port=free_port())
+            superuser = cluster.dsn("superuser", database="postgres", tcp=True)
+            yield _with_template(superuser, cluster.passwords, TEMPLATE)
+        finally:
+            embedded.stop(place / "data")
 
 
 def free_port() -> int:

@@ -3,11 +3,14 @@
 `make chaos` takes longer, and chance takes part.
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.places import scratched
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("chaos")]
@@ -16,7 +19,9 @@ pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("chaos")]
 def chaos(*options: str) -> tuple[int, str]:
     """Runs the kill test; its exit status and what it says."""
     command = [sys.executable, "-m", "chaos", "--seed", "20260728", "--patience", "90", *options]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=230, check=False)
+    with scratched() as place:
+        environment = {**os.environ, "TMPDIR": str(place)}
+        ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=230, check=False)
     return ended.returncode, ended.stdout + ended.stderr
 
 

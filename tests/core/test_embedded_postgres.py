@@ -8,7 +8,6 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +33,7 @@ from auralink.core.embedded_postgres import (
 from auralink.core.embedded_postgres.os_user import OsUser, database_user
 from auralink.core.errors import StartupError
 from auralink.core.secret import Secret
+from tests.places import scratch
 
 AS_ROOT = os.geteuid() == 0
 PATIENCE = 20.0
@@ -100,15 +100,6 @@ def launch(script: str, data_dir: Path, **environment: str) -> subprocess.Popen[
         env=os.environ | environment,
         start_new_session=True,
     )
-
-
-def scratch() -> Path:
-    """A directory that the database's user can reach, unlike pytest's own; in memory where there is room."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
-    path = Path(tempfile.mkdtemp(prefix="auralink-pg-", dir=memory if roomy else "/tmp"))
-    path.chmod(0o711)
-    return path
 
 
 def kill(service: subprocess.Popen[str]) -> None:

@@ -11,7 +11,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from auralink.core import embedded_postgres as embedded
 from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
 from auralink.mcp.config import get_mcp_config
+from tests.places import scratch, scratched
 from tests.service import JWT_SECRET
 
 COMMAND = (sys.executable, "-c", "from auralink.cli import main; main()")
@@ -173,15 +173,6 @@ async def serving(data_dir: Path, log: Path, **variables: str) -> AsyncIterator[
             service.end()
 
 
-def scratch() -> Path:
-    """A directory that the database's user can reach, unlike pytest's own; in memory where there is room."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2**30
-    path = Path(tempfile.mkdtemp(prefix="auralink-", dir=memory if roomy else "/tmp"))
-    path.chmod(0o711)
-    return path
-
-
 @functools.cache
 def _installed() -> Path:
     """A data directory after its first start, stopped; made once in a test process."""
@@ -196,10 +187,9 @@ def _installed() -> Path:
 @contextlib.contextmanager
 def installation() -> Iterator[Path]:
     """A stopped data directory of the test's own, as a first start has left it; whatever runs on it is ended after the block."""
-    place = scratch()
-    try:
+    with scratched() as place:
         subprocess.run(["cp", "-a", "--reflink=auto", _installed(), place / "data"], check=True)
-        yield place / "data"
-    finally:
-        embedded.stop(place / "data")
-        shutil.rmtree(place, ignore_errors=True)
+        try:
+            yield place / "data"
+        finally:
+            embedded.stop(place / "data")

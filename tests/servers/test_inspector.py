@@ -3,11 +3,8 @@
 import asyncio
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ from mcp import Client, StdioServerParameters
 
 from auralink.core import embedded_postgres as embedded
 from tests.node import inspector_command
+from tests.places import scratched
 
 SERVERS = {
     "deepwiki": ("search_docs", {"repoName": "nobody/nothing"}),
@@ -34,10 +32,9 @@ PROGRAM = [sys.executable, "-m", "auralink"]
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """An environment with a data directory of its own, which the database's OS user can reach."""
-    data_dir = Path(tempfile.mkdtemp(prefix="auralink-test-"))
-    yield {**os.environ, "AURALINK_DATA_DIR": str(data_dir), "DATABASE_URL": ""}
-    embedded.stop(data_dir)
-    shutil.rmtree(data_dir, ignore_errors=True)
+    with scratched() as place:
+        yield {**os.environ, "AURALINK_DATA_DIR": str(place / "data"), "DATABASE_URL": ""}
+        embedded.stop(place / "data")
 
 
 @pytest.mark.parametrize("name", SERVERS)
