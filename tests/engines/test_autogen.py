@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from starlette.responses import JSONResponse
 
-from auralink.runs.engines import Engines
+from auralink.runs.engines import Engines, Result
 from tests.engines.conftest import EngineHost
 from tests.engines.gateway import Model, running_gateway, said, wants
 from tests.engines.running import collector
@@ -30,7 +30,7 @@ from tests.engines.teams import (
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 ADD = "odd__Nme"
-THREE = ["alice", "bob", "carol"]
+THREE: list[str | Mapping[str, Any]] = ["alice", "bob", "carol"]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -355,7 +355,7 @@ async def test_what_a_team_learns_is_written_to_the_memory_with_the_run_as_sourc
     assert name == f"Team: {TASK}"
     assert known[0] == "WebRTC is a standard of the W3C."
     assert known[1].startswith("source: run ")
-    assert run.output["learned"] == {"entity": name, "facts": known[:1], "problem": None}
+    assert run.output["remembered"] == name
     assert run.output["sources"] == []
     assert [tool for tool, _ in run.gateway.called] == ["memory__create_entities", "memory__add_observations"]
     assert run.told("message")[-1]["from"] == "scribe"
@@ -379,6 +379,22 @@ async def test_every_attempt_asks_the_same_byte_for_byte(host: Engines, mode: st
         first, second = (json.dumps(sorted(json.loads(text)[0], key=json.dumps)) for text in (first, second))
     assert first == second
     assert ADD in first or mode == "brainstorm"
+
+
+async def test_a_run_that_takes_too_long_ends_with_what_it_has(host: Engines) -> None:
+    let_go = threading.Event()
+
+    def model(body: Mapping[str, Any]) -> Any:
+        if "First." in texts_of(body):
+            let_go.wait(20)
+        return said("First.")
+
+    team = a_team("round_robin", ["alice", "bob"], limits={"seconds": 1.5})
+    async with running_gateway(model) as gateway:
+        outcome = await host.execute(team_start("autogen", team, gateway), collector([]))
+        let_go.set()
+    assert isinstance(outcome, Result)
+    assert (outcome.output["answer"], outcome.output["stopped"]["limit"]) == ("First.", "seconds")
 
 
 @pytest.mark.parametrize("mode", ["round_robin", "selector", "brainstorm"])

@@ -9,8 +9,8 @@ from auralink_autogen.floor import TERMINATE, Floor, Outcome, is_end
 from auralink_autogen.tools import Transfer
 
 TOGETHER = (
-    "Do your part of the task and build on what the others have said. When the task as a whole is done, and only then, write the team's"
-    f" complete answer and end your message with the word {TERMINATE}."
+    "Do your part of the task and build on what the others have said. When nothing of the task is left to do for anybody, write the"
+    f" team's complete answer and end with {TERMINATE} to say that it is done."
 )
 HANDING_OVER = (
     "If another member is better suited for what is to be done next, hand over to it with its tool. Otherwise do the work: a message"

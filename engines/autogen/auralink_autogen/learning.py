@@ -11,21 +11,21 @@ SCRIBE = "You write down what is worth remembering. Answer in JSON."
 
 
 async def remember(job: Job, floor: Floor, answer: str) -> dict[str, Any]:
-    """Asks for the facts of the answer and writes them; `learned` for the run's output. A memory that fails does not fail the run."""
+    """Asks for the facts of the answer and writes them; `remembered` for the run's output: the
+    entity, or null if it could not be written. A memory that fails does not fail the run."""
     scribe = floor.chair("scribe", "the one who keeps the team's memory", SCRIBE, FACTS_SCHEMA)
     facts = (await scribe.ask(facts_question(floor.task, answer)))["facts"]
     entities, observations = memory_of(floor.team, job, facts)
-    calls, problem = [], None
+    calls: list[dict[str, Any]] = []
+    failed = False
     for tool, arguments in (("create_entities", entities), ("add_observations", observations)):
         name = f"{floor.team.memory}__{tool}"
         made = await floor.gateways.call(name, arguments)
         calls.append({"tool": name, "arguments": arguments, "answer": made.shown, "failed": made.failed})
-        if made.failed:
-            problem = made.text
-            break
+        failed = failed or made.failed
     said = "\n".join(f"- {fact}" for fact in facts) or "There is nothing to remember."
     # the memory is no source of the answer: these calls are told, not counted among them
     told = list(floor.conversation.calls)
     floor.conversation.say(scribe.name, said, kind="summary", tool_calls=calls, steps=scribe.speech.steps)
     floor.conversation.calls[:] = told
-    return {"learned": {"entity": entities["entities"][0]["name"], "facts": facts, "problem": problem}}
+    return {"remembered": None if failed else entities["entities"][0]["name"]}

@@ -73,7 +73,7 @@ async def problem_solving(floor: Floor) -> Outcome:
     critic = floor.chair("critic", "the one who criticises the team's work", _CRITIC, _critique_of(names))
     plan = _assigned((await planner.ask(f"{floor.task}\n\nMake the plan."))["steps"])
     floor.conversation.say(planner.name, _listed(plan), kind="plan", steps=planner.speech.steps)
-    work = _Work(floor, planner.name)
+    work = _Work(floor)
     steps, iterations, verdict = plan, [], {"solved": False, "answer": ""}
     stopped: Mapping[str, Any] | None = None
     for number in range(1, _rounds(floor) + 1):
@@ -111,9 +111,8 @@ class Idea:
 class _Work:
     """The members' group chat, in which the speakers are those of the plan's steps."""
 
-    def __init__(self, floor: Floor, planner: str) -> None:
+    def __init__(self, floor: Floor) -> None:
         self._floor = floor
-        self._planner = planner
         self._left: list[str] = []
         self._news = ""
         workers = [floor.member(member, _WORKER) for member in floor.team.members]
@@ -138,7 +137,7 @@ class _Work:
         told = "\n\n".join(
             part for part in (self._news, f"The steps, each for the member that it names:\n{_listed(steps)}") if part
         )
-        return await self._floor.hold(self._chat, told if self._news else f"{self._floor.task}\n\n{told}", self._planner)
+        return await self._floor.hold(self._chat, told if self._news else f"{self._floor.task}\n\n{told}")
 
     def hear(self, critic: str, critique: str) -> None:
         """What the workers are told with their next steps."""

@@ -56,7 +56,7 @@ async def _run(job: Job, emit: Emit, models: httpx2.AsyncBaseTransport | None, t
     team = Team.of(job.definition)
     async with open_gateways(job, team, models, tools) as gateways:
         floor = Floor(job, team, gateways, Conversation(emit))
-        return await _beside(gateways, floor, _work(job, floor))
+        return await _beside(job, gateways, floor, _work(job, floor))
 
 
 async def _work(job: Job, floor: Floor) -> Any:
@@ -65,18 +65,24 @@ async def _work(job: Job, floor: Floor) -> Any:
     return floor.conversation.output(outcome.answer, stopped=outcome.stopped or floor.cornered(), **outcome.more, **learned)
 
 
-async def _beside(gateways: Gateways, floor: Floor, work: Coroutine[Any, Any, Any]) -> Any:
+async def _beside(job: Job, gateways: Gateways, floor: Floor, work: Coroutine[Any, Any, Any]) -> Any:
     """The work's output, or what ended the run before, whichever comes first."""
     task = asyncio.create_task(work)
+    seconds = job.definition["limits"].get("seconds")
     try:
-        await asyncio.wait({task, gateways.lost}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({task, gateways.lost}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if gateways.lost.done():
             gateways.lost.result()
-        return await task
+        return await task if task.done() else _too_long(floor, seconds)
     finally:
         floor.token.cancel()
         task.cancel()
         await asyncio.wait({task}, timeout=PARTING_SECONDS)
+
+
+def _too_long(floor: Floor, seconds: float) -> Any:
+    stopped = {"limit": "seconds", "message": f"the team worked for its {seconds:g} seconds; the answer is what it had by then"}
+    return floor.conversation.output(floor.last_text, stopped=stopped)
 
 
 def _job(definition: dict[str, Any]) -> Job:
