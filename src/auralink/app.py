@@ -22,6 +22,7 @@ from auralink.core.http import JSONBytes, PlainDoors, Plainly, RequestContext, i
 from auralink.core.migrate import required_migrations
 from auralink.core.preflight import check_isolation, check_schema
 from auralink.core.settings import Settings
+from auralink.flows import routes as flow_routes
 from auralink.journal import limit_routes
 from auralink.journal import routes as approval_routes
 from auralink.llm import routes as llm_routes
@@ -60,6 +61,7 @@ ROUTERS = (
     agent_routes.router,
     workflow_routes.router,
     team_routes.router,
+    flow_routes.router,
     schedule_routes.router,
     webhook_routes.router,
     toolset_routes.router,
@@ -112,6 +114,7 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.state.agents, app.state.workflows = definitions.agents, definitions.workflows
     app.state.teams, app.state.team_conversations = definitions.teams, definitions.team_conversations
     app.state.team_comparisons = definitions.team_comparisons
+    app.state.flows, app.state.flow_executions = definitions.flows, definitions.flow_executions
     app.state.schedules, app.state.webhooks = definitions.schedules, definitions.webhooks
     app.state.signer, app.state.signing_keys = parts.signer, parts.signing_keys
     app.state.public_url = public_url(settings)

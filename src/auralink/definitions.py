@@ -8,12 +8,15 @@ from auralink.agents.service import Agents
 from auralink.agents.starting import AgentStarter
 from auralink.auth.principal import Principal
 from auralink.core.db import Database
+from auralink.flows.executions import Executions
+from auralink.flows.service import Flows
+from auralink.flows.starting import FlowStarter
 from auralink.mcp.federation import Federation
 from auralink.runs.engine_manifest import default_root
 from auralink.runs.engines import Engines
 from auralink.runs.schemas import Order, Parent, RunDetail, RunKind
 from auralink.runs.service import Runs
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startable, Startables
 from auralink.runs.tools import Starts
 from auralink.schedules.service import Schedules
 from auralink.teams.comparison import Comparisons
@@ -37,6 +40,8 @@ class Definitions:
     teams: Teams
     team_conversations: Conversations
     team_comparisons: Comparisons
+    flows: Flows
+    flow_executions: Executions
     schedules: Schedules
     webhooks: Webhooks
     starts: Mapping[RunKind, Starts]
@@ -60,7 +65,13 @@ class ByName:
 
 def build_startables(runs: Runs) -> Startables:
     """Every kind of definition that there is."""
-    return Startables(runs, {"agent": AgentStarter(), "workflow": WorkflowStarter(), "team": TeamStarter()})
+    by_kind: dict[RunKind, Startable] = {
+        "agent": AgentStarter(),
+        "workflow": WorkflowStarter(),
+        "team": TeamStarter(),
+        "flow": FlowStarter(),
+    }
+    return Startables(runs, by_kind)
 
 
 def build_definitions(db: Database, vault: Vault, federation: Federation, runs: Runs) -> Definitions:
@@ -68,6 +79,7 @@ def build_definitions(db: Database, vault: Vault, federation: Federation, runs: 
     startables, root = build_startables(runs), default_root()
     require_engine = Engines(root).manifest
     roster = Roster(root, require_engine)
+    schedules = Schedules(db, startables)
     return Definitions(
         startables=startables,
         agents=Agents(db, federation, runs, startables, require_engine),
@@ -75,7 +87,9 @@ def build_definitions(db: Database, vault: Vault, federation: Federation, runs: 
         teams=Teams(db, federation, startables, roster),
         team_conversations=Conversations(db),
         team_comparisons=Comparisons(db, runs, roster),
-        schedules=Schedules(db, startables),
+        flows=Flows(db, federation, startables, schedules, require_engine),
+        flow_executions=Executions(db),
+        schedules=schedules,
         webhooks=Webhooks(db, vault, startables),
         starts={kind: ByName(db, startables, kind) for kind in startables.by_kind},
     )

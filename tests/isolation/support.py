@@ -22,6 +22,7 @@ SAMPLES: Mapping[str, Mapping[str, str]] = {
     "run_journal": {"kind": "'tool'", "status": "'started'"},
     "mcp_toolsets": {"tools": "'{}'"},
     "agent_workflows": {"workflow_type": "'qa'"},
+    "prefect_flows": {"template": "'mcp_data_ingestion'"},
     "team_comparisons": {"runs": "'[]'"},
     "schedules": {"kind": "'workflow'", "cron": "'* * * * *'", "next_at": "now() + interval '1 day'"},
     "webhooks": {"kind": "'workflow'"},

@@ -55,6 +55,7 @@ TABLE_OF_ID = {
     "member_id": "team_members",
     "conversation_id": "runs",
     "comparison_id": "team_comparisons",
+    "flow_id": "prefect_flows",
     "schedule_id": "schedules",
     "webhook_id": "webhooks",
     "definition_id": "agents",  # of the kind that BODIES names
@@ -73,6 +74,7 @@ ACTS_ON_NO_ROW = {
     f"POST {API}/llm/preferences/default",
     f"POST {API}/agents",
     f"POST {API}/teams",
+    f"POST {API}/flows",
     f"POST {API}/hooks/{{hook_id}}",
 }
 PARAMETERS = {"operation": "search", "seq": "1", "provider": "openai", "model_id": "auto"}

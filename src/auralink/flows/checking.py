@@ -1,48 +1,78 @@
-"""Checks a flow's definition when it is saved: every mistake is named, with a JSON pointer to where it is."""
+"""Checks a flow's definition when it is saved: every mistake is named, with a JSON pointer to where it is.
+
+What a definition names that is not part of it (tools, agents, teams, …) is listed by `named_in`; who knows what there is judges it.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Any
+from typing import Any, Literal
 
 from jsonschema import Draft202012Validator, SchemaError
 from pydantic import ValidationError
 
-from auralink.core.warned import did_you_mean
 from auralink.flows.definition import (
     TYPES,
+    Agent,
     Branch,
     Definition,
+    Flow,
     Llm,
     Loop,
     Map,
     Step,
+    Team,
     Tool,
+    Workflow,
     blocks_of,
     every_step,
     needs_of,
 )
 from auralink.workflows.checking import DefinitionInvalid, Problem
-from auralink.workflows.expressions import BadExpression, variables_in, variables_of
+from auralink.workflows.expressions import BadExpression, expressions_in, variables_in, variables_of
 
-_NO_TEMPLATES = {"name", "title", "type", "needs", "when", "on_error", "model", "output_schema", "tool"}
+_NO_TEMPLATES = {"name", "title", "type", "needs", "when", "on_error", "model", "output_schema"}
 
 
-def check(data: Any, *, tools: Collection[str] | None = None) -> Definition:
-    """The definition, if it can be run. `tools` are the names of the tools that its user has; None: they are not checked.
+@dataclass(frozen=True)
+class Named:
+    """Something outside that a step names, and where. `tolerated`: a failure of the step does not end the run."""
 
-    Raises DefinitionInvalid with every mistake that was found.
-    """
+    kind: Literal["tool", "agent", "team", "workflow", "flow"]
+    name: str
+    pointer: str
+    tolerated: bool
+
+
+def check(data: Any) -> Definition:
+    """The definition, if it can be run. Raises DefinitionInvalid with every mistake that was found."""
     try:
         definition = Definition.model_validate(data)
     except ValidationError as error:
         raise DefinitionInvalid(list(_shape_problems(error))) from None
     problems = [*_input_problems(definition), *_name_problems(definition)]
     if not problems:
-        problems = [*_block_problems(definition.steps, "/steps", definition.variables(), tools), *_output_problems(definition)]
+        problems = [*_block_problems(definition.steps, "/steps", definition.variables()), *_output_problems(definition)]
     if problems:
         raise DefinitionInvalid(problems)
     return definition
+
+
+def named_in(definition: Definition) -> Iterator[Named]:
+    """What the steps name that is not in the definition. A name that a step makes of other results is not among it."""
+    for step, pointer in _placed(definition.steps, "/steps"):
+        if isinstance(step, Tool | Agent | Team | Workflow | Flow):
+            name = getattr(step, step.type)
+            if not any(expressions_in(name)):
+                yield Named(step.type, name, f"{pointer}/{step.type}", step.on_error == "continue")
+
+
+def _placed(steps: list[Step], pointer: str) -> Iterator[tuple[Step, str]]:
+    for at, step in enumerate(steps):
+        yield step, f"{pointer}/{at}"
+        for where, block in blocks_of(step):
+            yield from _placed(block.steps, f"{pointer}/{at}{where}/steps")
 
 
 def _shape_problems(error: ValidationError) -> Iterator[Problem]:
@@ -76,7 +106,7 @@ def _name_problems(definition: Definition) -> Iterator[Problem]:
             yield Problem("/steps", f"a step is named {name!r}, as is a parameter; give it another name")
 
 
-def _block_problems(steps: list[Step], pointer: str, known: frozenset[str], tools: Collection[str] | None) -> Iterator[Problem]:
+def _block_problems(steps: list[Step], pointer: str, known: frozenset[str]) -> Iterator[Problem]:
     """The problems of a block whose steps may read `known`, and what they need."""
     here = {step.name for step in steps}
     needs = {step.name: needs_of(steps, at) for at, step in enumerate(steps)}
@@ -97,12 +127,10 @@ def _block_problems(steps: list[Step], pointer: str, known: frozenset[str], tool
     for name in order:
         before[name] = frozenset({name for need in needs[name] for name in (need, *before[need])})
     for at, step in enumerate(steps):
-        yield from _step_problems(step, f"{pointer}/{at}", known | before[step.name], here - before[step.name], tools)
+        yield from _step_problems(step, f"{pointer}/{at}", known | before[step.name], here - before[step.name])
 
 
-def _step_problems(
-    step: Step, pointer: str, known: frozenset[str], beside: Collection[str], tools: Collection[str] | None
-) -> Iterator[Problem]:
+def _step_problems(step: Step, pointer: str, known: frozenset[str], beside: Collection[str]) -> Iterator[Problem]:
     inner = _inner_variables(step)
     if step.when is not None:
         yield from _reading(step.when, f"{pointer}/when", known, beside, expression=True)
@@ -110,9 +138,6 @@ def _step_problems(
         yield from _reading(step.over, f"{pointer}/over", known, beside, expression=True)
     if isinstance(step, Llm) and step.output_schema is not None:
         yield from _schema_problems(step.output_schema, f"{pointer}/schema")
-    if isinstance(step, Tool) and tools is not None and step.tool not in tools:
-        advice = f"{did_you_mean(step.tool, tools)}; connect its server, or see GET /mcp/tools"
-        yield Problem(f"{pointer}/tool", f"you have no tool {step.tool!r}{advice}")
     if not isinstance(step, Branch | Map | Loop):
         for field, value in step.model_dump(mode="json").items():
             if field not in _NO_TEMPLATES and value is not None:
@@ -121,7 +146,7 @@ def _step_problems(
         if (when := getattr(block, "when", None)) is not None and block is not step:
             yield from _reading(when, f"{pointer}{where}/when", known, beside, expression=True)
         read = known | inner | (frozenset(s.name for s in block.steps) if isinstance(step, Loop) else frozenset())
-        yield from _block_problems(block.steps, f"{pointer}{where}/steps", read, tools)
+        yield from _block_problems(block.steps, f"{pointer}{where}/steps", read)
         after = known | inner | {s.name for s in block.steps}
         yield from _reading(block.output, f"{pointer}{where}/output", after, beside)
         if isinstance(step, Loop):

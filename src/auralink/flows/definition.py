@@ -8,9 +8,12 @@ users.
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from auralink.workflows.definition import ALWAYS_THERE, Expression, Given, JsonSchema, NodeName, Template, Variable
+
+OneExpression = Annotated[str, StringConstraints(pattern=r"^\s*\{\{[\s\S]*\}\}\s*$", max_length=10_000)]
+"""A text that is one `{{ expression }}`, and stands for its value."""
 
 
 class _Part(BaseModel):
@@ -37,11 +40,11 @@ class _Step(_Part):
 
 
 class Tool(_Step):
-    """Calls one tool, named as in `/mcp`."""
+    """Calls one tool, named as in `/mcp`. Name and arguments may be made of other results: a map over calls makes any number."""
 
     type: Literal["tool"]
     tool: Given
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] | OneExpression = {}
 
 
 class Llm(_Step):

@@ -24,10 +24,10 @@ Service = Annotated[Schedules, Depends(_schedules)]
 
 @router.get("")
 async def list_schedules(
-    principal: Authenticated, schedules: Service, limit: Limit = 50, cursor: str | None = None
+    principal: Authenticated, schedules: Service, definition_id: UUID | None = None, limit: Limit = 50, cursor: str | None = None
 ) -> SchedulePage:
-    """Your schedules, newest first."""
-    return await schedules.page(principal, after=decode_cursor(cursor), limit=limit)
+    """Your schedules, of one definition or of all, newest first."""
+    return await schedules.page(principal, definition_id=definition_id, after=decode_cursor(cursor), limit=limit)
 
 
 @router.post("", status_code=201, response_model=ScheduleView)

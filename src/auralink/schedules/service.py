@@ -47,10 +47,12 @@ class Schedules:
             raise schedule_not_found(schedule_id)
         return _view(row)
 
-    async def page(self, principal: Principal, *, after: Position | None, limit: int) -> SchedulePage:
-        """The principal's schedules, newest first."""
+    async def page(
+        self, principal: Principal, *, definition_id: UUID | None = None, after: Position | None, limit: int
+    ) -> SchedulePage:
+        """The principal's schedules, of one definition or of all, newest first."""
         async with self._db.tenant(principal) as connection:
-            rows = await store.page(connection, after=after, limit=limit + 1)
+            rows = await store.page(connection, definition_id=definition_id, after=after, limit=limit + 1)
         items = [_view(row) for row in rows[:limit]]
         cursor = encode_cursor((items[-1].created_at, items[-1].schedule_id)) if len(rows) > limit else None
         return SchedulePage(items=items, next_cursor=cursor)

@@ -26,7 +26,8 @@ LOCKED = f"SELECT {COLUMNS} FROM auralink.schedules WHERE id = %s FOR UPDATE"
 BY_ID = f"SELECT {COLUMNS} FROM auralink.schedules WHERE id = %s"
 PAGE = f"""
 SELECT {COLUMNS} FROM auralink.schedules
-WHERE %(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(after)s::uuid)
+WHERE (%(definition)s::uuid IS NULL OR definition_id = %(definition)s)
+  AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(after)s::uuid))
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """
 CLAIM = f"SELECT {COLUMNS} FROM auralink.schedules WHERE id = %s AND next_at <= clock_timestamp() FOR UPDATE SKIP LOCKED"
@@ -52,10 +53,11 @@ async def find(connection: Connection, schedule_id: UUID, *, locked: bool = Fals
     return await (await connection.execute(LOCKED if locked else BY_ID, [schedule_id])).fetchone()
 
 
-async def page(connection: Connection, *, after: Position | None, limit: int) -> list[DictRow]:
-    """The tenant's schedules, newest first."""
+async def page(connection: Connection, *, definition_id: UUID | None, after: Position | None, limit: int) -> list[DictRow]:
+    """The tenant's schedules, of one definition or of all, newest first."""
     at, row_id = after or (None, None)
-    return await (await connection.execute(PAGE, {"at": at, "after": row_id, "limit": limit})).fetchall()
+    values = {"definition": definition_id, "at": at, "after": row_id, "limit": limit}
+    return await (await connection.execute(PAGE, values)).fetchall()
 
 
 async def update(connection: Connection, schedule_id: UUID, changes: Mapping[str, Any]) -> DictRow:

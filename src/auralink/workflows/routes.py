@@ -1,13 +1,10 @@
 """HTTP of workflows. What happens is in `service.py`."""
 
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.routing import APIRoute
-from starlette.types import Message
 
 from auralink.auth.dependencies import Authenticated
 from auralink.core.idempotency import idempotently, in_place_of, once
@@ -15,7 +12,7 @@ from auralink.core.paging import Limit, decode_cursor
 from auralink.runs.routes import Service as RunService
 from auralink.runs.routes import accepted, execute
 from auralink.runs.schemas import Accepted
-from auralink.workflows.checking import read_text
+from auralink.workflows.bodies import YamlToo
 from auralink.workflows.schemas import (
     Execute,
     TemplatePage,
@@ -26,33 +23,6 @@ from auralink.workflows.schemas import (
     WorkflowView,
 )
 from auralink.workflows.service import Workflows
-
-YAML = ("application/yaml", "application/x-yaml", "text/yaml")
-
-
-class YamlToo(APIRoute):
-    """A route whose body may be YAML: what is behind it gets JSON."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
-
-        async def handler(request: Request) -> Response:
-            media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-            return await handle(await _as_json(request) if media_type in YAML else request)
-
-        return handler
-
-
-async def _as_json(request: Request) -> Request:
-    data = orjson.dumps(read_text((await request.body()).decode(errors="replace")), default=str)
-    headers = [(name, value) for name, value in request.scope["headers"] if name not in (b"content-type", b"content-length")]
-    headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data))]
-
-    async def receive() -> Message:
-        return {"type": "http.request", "body": data, "more_body": False}
-
-    return Request({**request.scope, "headers": headers}, receive)
-
 
 router = APIRouter(prefix="/api/v1/workflows", tags=["workflows"], route_class=YamlToo)
 

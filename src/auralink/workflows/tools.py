@@ -9,7 +9,7 @@ from auralink.runs.tools import ASK, SERVER
 from auralink.workflows.checking import DefinitionInvalid, Problem
 
 MEMORY = "memory"
-OF_RUNS = {f"{SERVER}__{tool}" for tool in (ASK, "run_agent", "run_workflow", "run_team")}
+OF_RUNS = {f"{SERVER}__{tool}" for tool in (ASK, "run_agent", "run_workflow", "run_team", "run_flow")}
 """What every run can call besides its user's tools."""
 
 
