@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MSG = printf '%s\n'
 ENGINES := $(patsubst engines/%/engine.toml,%,$(wildcard engines/*/engine.toml))
-TESTED := langgraph agent_framework crewai prefect
+TESTED := langgraph agent_framework crewai autogen prefect
 
 .DEFAULT_GOAL := help
 .PHONY: help setup engines run stop test check conformance format lock bench bench-peers bench-wiki chaos clean

@@ -372,8 +372,7 @@ async def test_every_attempt_asks_the_same_byte_for_byte(host: Engines, mode: st
             return wants((ADD, {"first": 1, "second": 2}))
         return said(f"- idea {len(texts_of(body))}")
 
-    members = [member("alice", tools=[ADD]), "bob", "carol"]
-    team = a_team(mode, members, limits={"turns": 4}, options={"rounds": 1})
+    team = a_team(mode, [member("alice", tools=[ADD]), "bob", "carol"], limits={"turns": 4}, options={"rounds": 1})
     first, second = await attempts_of(host, "autogen", team, lambda: model)
     if mode == "brainstorm":  # its first ideas are asked for side by side
         first, second = (json.dumps(sorted(json.loads(text)[0], key=json.dumps)) for text in (first, second))

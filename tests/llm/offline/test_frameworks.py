@@ -76,6 +76,18 @@ def test_a_crews_manager_delegates_the_task_once_to_the_coworker_that_suits_it()
     assert "The moon's gravity causes tides." in said(last)
 
 
+def test_a_crews_manager_delegates_to_somebody_where_the_task_suits_nobody() -> None:
+    first = answer(user(CREW_TASK.format(task="What is the tide?", context="")), tools=DELEGATION)
+    assert calls(first)["delegate_work_to_coworker"]["coworker"] == "Researcher"
+
+
+def test_a_crews_criteria_and_date_are_no_part_of_what_it_works_with() -> None:
+    given = "Explain tides.\n\nContext:\nTides are caused by the moon.\n\nToday is Sunday, 01 March 2026."
+    text = said(answer(user(CREW_TASK.format(task=given, context=""))))
+    assert "caused by the moon" in text
+    assert not any(words in text for words in ("criteria", "actual complete content", "Today is"))
+
+
 def test_a_crews_writer_works_with_the_context_that_its_task_brings() -> None:
     context = "\nThis is the context you're working with:\nTides are caused by the moon. Cheese is made of milk.\n"
     task = user(CREW_TASK.format(task="Write about what causes tides", context=context))
@@ -163,3 +175,39 @@ def test_a_tool_answer_in_content_blocks_is_read() -> None:
         {"role": "tool", "tool_call_id": "c1", "content": blocks},
     )
     assert "read says:\n- The port is 8001." in said(answer(*messages))
+
+
+TOGETHER = system(
+    "Your name is writer.\n\nThe others are:\n- reader: Reads.\n- editor: Edits.\n\nEnd with TERMINATE to say that it is done."
+)
+LAMP = user("user said:\nWhich colour is the lamp?\n\nContext:\nIt stands here.\n\nToday is Sunday, 01 March 2026.")
+
+
+def test_an_agent_of_a_group_answers_the_person_s_question_from_what_the_others_said() -> None:
+    text = said(answer(TOGETHER, LAMP, user("reader said:\nThe lamp is red.")))
+    assert "reader says:\n- The lamp is red." in text
+    assert "Sunday" not in text
+
+
+def test_an_agent_of_a_group_says_that_it_is_done_only_when_everybody_has_spoken() -> None:
+    reader, editor = user("reader said:\nThe lamp is red."), user("editor said:\nIt is.")
+    assert not said(answer(TOGETHER, LAMP, reader)).endswith("TERMINATE")
+    assert said(answer(TOGETHER, LAMP, reader, editor)).endswith("TERMINATE")
+
+
+def test_what_agents_of_a_group_repeat_is_said_once_and_without_its_frame() -> None:
+    first = said(answer(system("Your name is reader."), LAMP, user("editor said:\nThe lamp is red.")))
+    text = said(answer(TOGETHER, LAMP, user("editor said:\nThe lamp is red."), user(f"reader said:\n{first}")))
+    assert text.count("The lamp is red.") == 1
+    assert text.count("No language model is configured") == 1
+
+
+def test_facts_are_taken_from_a_team_s_result_and_not_from_the_question() -> None:
+    asked = (
+        "A team worked on this task:\nWhich colour?\n\nIts result:\nThe lamp is red. It is cheap.\n\nList at most 12 short facts"
+        ' of the result that are worth remembering, as JSON: {"facts": ["…"]}. Each must stand in the result.'
+    )
+    schema = {"type": "object", "properties": {"facts": {"type": "array", "items": {"type": "string"}}}, "required": ["facts"]}
+    form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    facts = json.loads(said(answer(user(asked), response_format=form)))["facts"]
+    assert set(facts) == {"The lamp is red.", "It is cheap."}

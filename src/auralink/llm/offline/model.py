@@ -103,7 +103,7 @@ def _object(conversation: Conversation) -> Body:
 
 
 def _material(conversation: Conversation) -> Material:
-    said = conversation.answers or conversation.earlier
+    said = [*conversation.others, *conversation.answers] or conversation.earlier
     texts = [text for text in (*(answer.text for answer in said[-SOURCES:]), conversation.context) if text]
     speakers = frozenset(str(message["name"]) for message in conversation.messages if message.get("name"))
     return Material(conversation.request, texts or [conversation.request], speakers)

@@ -31,7 +31,7 @@ def write(conversation: Conversation, lacking: Mapping[str, Sequence[str]], offe
     if _FINAL.search(f"{conversation.instructions}\n{conversation.asked}"):
         text = f"Final Answer: {text}"
     ending = _WORD_AT_END.search(conversation.instructions[:LONGEST])
-    return f"{text}\n\n{ending[1]}" if ending else text
+    return f"{text}\n\n{ending[1]}" if ending and not conversation.unheard else text
 
 
 def told(answer: str) -> list[str]:
@@ -43,17 +43,22 @@ def told(answer: str) -> list[str]:
 def _body(conversation: Conversation) -> str:
     wanted = frozenset(stems(conversation.request[:READ]))
     brought = [ToolAnswer("The request", conversation.context)] if conversation.context else []
-    sources = [*brought, *conversation.answers] if conversation.answers or brought else conversation.earlier
-    sections = (_section(source, wanted) for source in sources[-SOURCES:])
+    sources = [*brought, *conversation.others, *conversation.answers] or conversation.earlier
+    agents = {source.tool for source in conversation.others}
+    said: set[str] = set()
+    sections = (_section(source, wanted, said if source.tool in agents else set()) for source in sources[-SOURCES:])
     return "\n\n".join(section for section in sections if section)
 
 
-def _section(source: ToolAnswer, wanted: frozenset[str]) -> str:
+def _section(source: ToolAnswer, wanted: frozenset[str], said: set[str]) -> str:
+    """What a source says of it that nobody has said before (agents of a group repeat each other)."""
     lines = told(source.text)
     if len(source.text) > WHOLE or len(lines) > 2 * SENTENCES:
         chosen = sorted(ranked(lines, wanted)[:SENTENCES], key=lambda item: item[1])
         lines = [sentence for _, _, sentence in chosen]
     lines = [line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}…" for line in dict.fromkeys(lines)]
+    lines = [line for line in lines if line not in said]
+    said.update(lines)
     return "\n".join([f"{source.tool} says:", *(f"- {line}" for line in lines)]) if lines else ""
 
 
