@@ -1,5 +1,6 @@
 """The engine `crewai` in its own environment, against gateways on a real socket."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from tests.engines.teams import (
     tools_of,
 )
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("crewai")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 DELEGATE = "delegate_work_to_coworker"
 
 
@@ -132,7 +133,11 @@ async def test_tools_reach_the_model_as_the_gateway_gives_them_and_their_errors_
 
 @pytest.mark.parametrize("manager", [None, "lead"])
 async def test_a_manager_delegates_twice_to_different_members_and_answers(crewai: Engines, manager: str | None) -> None:
-    members = [member("lead", role="Team Lead", instructions="Lead."), "triage", member("solver", tools=["odd__Nme"])]
+    members = [
+        member("lead", role="Team Lead", instructions="Lead.", tools=["broken__fail"]),
+        "triage",
+        member("solver", tools=["odd__Nme"]),
+    ]
     team = a_team("hierarchical", members if manager else members[1:], manager=manager)
     script = Script(
         wants(delegates("Triage", "sort it")),
@@ -160,6 +165,7 @@ async def test_a_manager_delegates_twice_to_different_members_and_answers(crewai
     assert run.told("message")[3]["tool_calls"] == [
         {"tool": "odd__Nme", "arguments": {"first": 1, "second": 2}, "answer": "3", "failed": False}
     ]
+    assert tools_of(run.gateway.asked[0]) == [*(["broken__fail"] if manager else []), DELEGATE, "ask_question_to_coworker"]
     assert ("Lead." if manager else "Crew Manager") in texts_of(run.gateway.asked[0])
 
 
@@ -270,6 +276,37 @@ async def test_a_gateway_that_is_gone_or_stale_loses_the_attempt(crewai: Engines
         outcome = await crewai.execute(team_start("crewai", team, gateway), collector([]))
         assert isinstance(outcome, Failure)
         assert outcome.lost, outcome
+
+
+async def test_a_gateway_that_is_lost_at_a_tool_call_is_shown_to_no_model(crewai: Engines) -> None:
+    def model(_body: Mapping[str, Any]) -> Any:
+        gateway.refuse_mcp = 409
+        return wants(("odd__Nme", {"first": 1, "second": 2}))
+
+    async with running_gateway(model) as gateway:
+        team = a_team("sequential", [member("a", tools=["odd__Nme"])])
+        outcome = await crewai.execute(team_start("crewai", team, gateway), collector([]))
+    assert isinstance(outcome, Failure)
+    assert outcome.lost, outcome
+    assert len(gateway.asked) == 1
+
+
+async def test_a_cancelled_run_ends_in_the_middle_of_a_model_call(crewai: Engines) -> None:
+    let_go, asked = threading.Event(), threading.Event()
+
+    def model(_body: Mapping[str, Any]) -> Any:
+        asked.set()
+        let_go.wait(20)
+        return said("too late")
+
+    async with running_gateway(model) as gateway:
+        running = asyncio.create_task(crewai.execute(team_start("crewai", a_team("sequential", ["a"]), gateway), collector([])))
+        await asyncio.to_thread(asked.wait, 20)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        let_go.set()
+    assert len(gateway.asked) == 1
 
 
 async def test_a_tool_that_the_user_does_not_have_fails_the_run_by_name(crewai: Engines) -> None:
