@@ -69,12 +69,18 @@ async def vendor() -> AsyncIterator[FakeVendor]:
 
 
 @pytest.fixture
-async def house(test_database: TestDatabase, tmp_path: Path, ring: KeyRing, vendor: FakeVendor) -> AsyncIterator[House]:
+async def own_house(test_database: TestDatabase, tmp_path: Path, ring: KeyRing, vendor: FakeVendor) -> AsyncIterator[House]:
     """The service with the operator's accounts at OpenAI, Anthropic and Google, all of them the fake vendor."""
     accounts = {name: Account(vendor.base_url(name), Secret(vendor.key)) for name in FORMATS}
     place = tmp_path / "data"
     async with running_service(test_database.service, place, ring, accounts=accounts, **settings(tmp_path)) as service:
         yield House(service, vendor, test_database, unique())
+
+
+@pytest.fixture
+def house(own_house: House) -> House:
+    """The test's own house, unless its module shares one."""
+    return own_house
 
 
 @pytest.fixture

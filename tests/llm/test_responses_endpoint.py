@@ -3,24 +3,30 @@
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from openai import AsyncOpenAI, BadRequestError
 
-from tests.llm.conftest import MODELS, House
+from tests.llm.conftest import MODELS, SharedHouse
 from tests.llm.fake_vendor import Trouble
 from tests.llm.vendor_wire import Answer, Call
 
-pytestmark = pytest.mark.promise("P-OPENAI")
+pytestmark = [pytest.mark.promise("P-OPENAI"), pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest.fixture
-async def client(house: House) -> AsyncIterator[AsyncOpenAI]:
+def house(shared_house: SharedHouse) -> SharedHouse:
+    return shared_house
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(house: SharedHouse) -> AsyncIterator[AsyncOpenAI]:
     """The official client, pointed at the service and otherwise as it comes."""
     async with AsyncOpenAI(base_url=f"{house.service.url}/v1", api_key=house.service.token(house.user)) as made:
         yield made
 
 
 @pytest.mark.parametrize("model", MODELS.values())
-async def test_a_response_is_given_whole(client: AsyncOpenAI, house: House, model: str) -> None:
+async def test_a_response_is_given_whole(client: AsyncOpenAI, house: SharedHouse, model: str) -> None:
     house.vendor.say(Answer("Four.", prompt_tokens=9, completion_tokens=2))
     response = await client.responses.create(model=model, input="What is 2 + 2?", instructions="Be brief.")
     assert (response.output_text, response.status) == ("Four.", "completed")
@@ -29,7 +35,7 @@ async def test_a_response_is_given_whole(client: AsyncOpenAI, house: House, mode
     assert [call["endpoint"] for call in house.calls()] == ["responses"]
 
 
-async def test_a_response_is_streamed_in_the_official_order(client: AsyncOpenAI, house: House) -> None:
+async def test_a_response_is_streamed_in_the_official_order(client: AsyncOpenAI, house: SharedHouse) -> None:
     house.vendor.say(Answer("one two three", pieces=3))
     async with client.responses.stream(model=MODELS["anthropic"], input="Count.") as stream:
         kinds = [event.type async for event in stream]
@@ -39,7 +45,7 @@ async def test_a_response_is_streamed_in_the_official_order(client: AsyncOpenAI,
     assert final.output_text == "one two three"
 
 
-async def test_a_tool_is_called_and_its_output_goes_back(client: AsyncOpenAI, house: House) -> None:
+async def test_a_tool_is_called_and_its_output_goes_back(client: AsyncOpenAI, house: SharedHouse) -> None:
     house.vendor.say(Answer("", calls=[Call("add", {"a": 1})]), Answer("Done."))
     tool = {"type": "function", "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}
     first = await client.responses.create(model=MODELS["openai"], input="Add.", tools=[tool])  # type: ignore[list-item]
@@ -50,7 +56,7 @@ async def test_a_tool_is_called_and_its_output_goes_back(client: AsyncOpenAI, ho
     assert second.output_text == "Done."
 
 
-async def test_a_stream_that_breaks_off_ends_as_failed(client: AsyncOpenAI, house: House) -> None:
+async def test_a_stream_that_breaks_off_ends_as_failed(client: AsyncOpenAI, house: SharedHouse) -> None:
     house.vendor.say(Trouble(Answer("one two three four", pieces=4), after=3, how="cut"))
     stream = await client.responses.create(model=MODELS["openai"], input="Count.", stream=True)
     events = [event async for event in stream]

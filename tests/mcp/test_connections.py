@@ -7,13 +7,17 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
-from auralink.vault.crypto import KeyRing
-from tests.conftest import eventually
+from auralink.vault.crypto import KeyRing, generate_master_key
+from tests.conftest import Server, eventually
+from tests.isolation.support import cloned_database
 from tests.service import API, Service, running_service, unique
 from tests.upstreams import faults, raw, sdk
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PRIVATE = (
     "http://127.0.0.1:9/mcp",
@@ -28,27 +32,42 @@ PRIVATE = (
 )
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[raw.RawServer]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def listening() -> AsyncIterator[raw.RawServer]:
+    """The server of all the module's tests."""
     async with raw.running() as server:
         yield server
 
 
-@pytest.fixture
-async def service(dsn: Secret, tmp_path: Path, ring: KeyRing, upstream: raw.RawServer) -> AsyncIterator[Service]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(postgres: Server, tmp_path_factory: pytest.TempPathFactory, listening: raw.RawServer) -> AsyncIterator[Service]:
     servers = {
-        "notes": {"transport": "http", "endpoint": upstream.url, "auth_type": "bearer", "retry_attempts": 0},
-        "keyed": {"transport": "http", "endpoint": upstream.url, "auth_type": "api_key", "api_key": "the-operators-key"},
+        "notes": {"transport": "http", "endpoint": listening.url, "auth_type": "bearer", "retry_attempts": 0},
+        "keyed": {"transport": "http", "endpoint": listening.url, "auth_type": "api_key", "api_key": "the-operators-key"},
     }
     config = MCPConfig.model_validate({"mcp_servers": servers})
-    async with running_service(dsn, tmp_path / "data", ring, config=config) as running:
-        yield running
+    place, ring = tmp_path_factory.mktemp("data"), KeyRing.parse(generate_master_key())
+    with cloned_database(postgres) as database:
+        async with running_service(database.service, place, ring, config=config) as running:
+            yield running
 
 
 @pytest.fixture
-async def client(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
+def upstream(listening: raw.RawServer) -> raw.RawServer:
+    """The server, which has heard nothing and behaves."""
+    listening.handshake = False
+    listening.on.clear()
+    listening.requests.clear()
+    return listening
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def client(service: Service, upstream: raw.RawServer) -> AsyncIterator[httpx2.AsyncClient]:
+    """A user of the test's own; what is connected is disconnected in the end, so that no session is left to the next test."""
     async with service.client(unique()) as opened:
         yield opened
+        for left in (await opened.get(f"{API}/mcp/connections")).json()["items"]:
+            await opened.post(f"{API}/mcp/disconnect/{left['connection_id']}")
 
 
 async def connect(client: httpx2.AsyncClient, server: str = "notes", **fields: Any) -> dict[str, Any]:

@@ -7,10 +7,13 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 
 from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
-from auralink.vault.crypto import KeyRing
+from auralink.vault.crypto import KeyRing, generate_master_key
+from tests.conftest import Server
+from tests.isolation.support import cloned_database
 from tests.service import API, Service, running_service, unique
 from tests.upstreams import raw
 
@@ -21,6 +24,15 @@ CONFIG = {"mcp_servers": {"notes": {"transport": "http", "endpoint": "https://no
 async def service(dsn: Secret, tmp_path: Path, ring: KeyRing) -> AsyncIterator[Service]:
     async with running_service(dsn, tmp_path / "data", ring, config=MCPConfig.model_validate(CONFIG)) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def unchanged(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """A service for tests that leave its registry as it is."""
+    place, ring = tmp_path_factory.mktemp("data"), KeyRing.parse(generate_master_key())
+    with cloned_database(postgres) as database:
+        async with running_service(database.service, place, ring, config=MCPConfig.model_validate(CONFIG)) as running:
+            yield running
 
 
 @pytest.fixture
@@ -137,8 +149,10 @@ async def test_a_server_that_is_switched_off_is_neither_shown_nor_called(
         ({"env": {"A": "b\0"}}, "invalid_request"),
     ],
 )
-async def test_a_wrong_entry_is_refused(admin: httpx2.AsyncClient, fields: dict[str, Any], code: str) -> None:
-    answer = await admin.post(f"{API}/mcp/servers", json=body(**fields))
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_wrong_entry_is_refused(unchanged: Service, fields: dict[str, Any], code: str) -> None:
+    async with unchanged.client("root", role="admin") as admin:
+        answer = await admin.post(f"{API}/mcp/servers", json=body(**fields))
     assert (answer.status_code, answer.json()["code"]) == (422, code), answer.text
 
 

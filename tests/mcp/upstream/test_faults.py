@@ -10,18 +10,22 @@ from typing import Any
 
 import httpx2
 import pytest
+import pytest_asyncio
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from auralink.core.secret import Secret
 from auralink.mcp.config import MCPConfig
-from auralink.vault.crypto import KeyRing
+from auralink.vault.crypto import KeyRing, generate_master_key
+from tests.conftest import Server
+from tests.isolation.support import cloned_database
 from tests.service import API, Service, running_service, unique
 from tests.upstreams import faults, raw
 from tests.upstreams.raw import Behaviour
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 DEADLINE = 0.4
 ATTEMPTS = 3
@@ -29,11 +33,14 @@ BOUND = 15.0
 """Seconds after which a test that should have met a deadline of `DEADLINE` has hung."""
 
 
-@pytest.fixture
-async def service(dsn: Secret, tmp_path: Path, ring: KeyRing) -> AsyncIterator[Service]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """The service of all the module's tests; each registers servers of its own, as a user of its own."""
     config = MCPConfig.model_validate({"circuit_breaker": {"failure_threshold": 1000}})
-    async with running_service(dsn, tmp_path / "data", ring, config=config) as running:
-        yield running
+    place, ring = tmp_path_factory.mktemp("data"), KeyRing.parse(generate_master_key())
+    with cloned_database(postgres) as database:
+        async with running_service(database.service, place, ring, config=config) as running:
+            yield running
 
 
 async def registered(service: Service, **fields: Any) -> str:
