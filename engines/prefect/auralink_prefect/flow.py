@@ -11,6 +11,7 @@ import re
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from auralink_engine.values import ExpressionFailed, is_true, look_up, value_of
 from prefect import Flow, Task
 from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.client.schemas.objects import RunInput, State, TaskRunResult
-from prefect.locking.memory import MemoryLockManager
 from prefect.task_engine import run_task_async
+from prefect.transactions import CommitMode, atransaction
 
 from auralink_prefect.errors import StepFailed
 from auralink_prefect.gateways import CALLS, Gateways
@@ -47,7 +48,8 @@ def flow_of(job: Job, gateways: Gateways, emit: Emit) -> tuple[Flow[Any, Any], l
 
     async def flow(run_id: str) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)  # Prefect has put its own there
-        outputs.append(await walk.output())
+        async with atransaction(commit_mode=CommitMode.EAGER):  # else what is in a map's cache is found only after the map
+            outputs.append(await walk.output())
 
     name = _BANNED.sub(" ", job.definition["name"]).strip() or "flow"
     made = Flow(
@@ -106,6 +108,7 @@ class _Walk:
         self._gateways = gateways
         self._emit = emit
         self._room = asyncio.Semaphore(job.definition["limits"]["concurrency"])
+        self._turns: dict[str, asyncio.Lock] = {}
         self._containers = {"branch": self._branch, "map": self._map, "loop": self._loop}
 
     async def output(self) -> Any:
@@ -163,9 +166,11 @@ class _Walk:
             return {"value": await work_on(step, inputs_of(step, scope), self._gateways)}
 
         task = self._task(doing, work, key)
-        if container is not None:
-            return await _engage(task, after)
-        async with self._room:
+        async with AsyncExitStack() as turn:
+            if key is not None:  # one after the other, so that the second finds what the first has kept
+                await turn.enter_async_context(self._turns.setdefault(key, asyncio.Lock()))
+            if container is None:
+                await turn.enter_async_context(self._room)
             return await _engage(task, after)
 
     def _task(self, doing: _Doing, work: Work, key: str | None) -> Task[Any, Any]:
@@ -176,10 +181,8 @@ class _Walk:
 
         caching: dict[str, Any] = {"persist_result": False}
         if key is not None:
-            policy = CacheKeyFnPolicy(cache_key_fn=lambda _context, _given: key)
-            alone = policy.configure(isolation_level="SERIALIZABLE", lock_manager=MemoryLockManager())
-            folder = Path.cwd() / RESULTS
-            caching = {"cache_policy": alone, "persist_result": True, "result_storage": folder, "result_serializer": "json"}
+            policy, folder = CacheKeyFnPolicy(cache_key_fn=lambda _context, _given: key), Path.cwd() / RESULTS
+            caching = {"cache_policy": policy, "persist_result": True, "result_storage": folder, "result_serializer": "json"}
         return Task(
             work,
             name=step["name"],
