@@ -45,6 +45,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Spreads the long tests over the fronts of the workers' shares: one that began last would be waited for alone."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    slow = [item for item in items if item.get_closest_marker("slow_first")]
+    share = len(items) // workers
+    for item in slow:
+        items.remove(item)
+    for number, item in enumerate(slow):
+        items.insert(number % workers * share, item)
+
+
 @dataclass(frozen=True)
 class Server:
     """A Postgres with the roles of AuraLink and a migrated template database."""
