@@ -28,6 +28,7 @@ class ModelRecording(Recording):
         call.step = None if in_run is None else in_run.step.seq
         operation = Operation(call.user_id, call.endpoint, call.source, id=call.id, at=call.at, trace_id=call.trace_id)
         super().__init__(audit, operation)
+        call.started = self._started
         self.call = call
         self._selection = selection
         self._request = request
