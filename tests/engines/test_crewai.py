@@ -260,6 +260,7 @@ async def test_a_model_s_error_names_member_and_model_and_is_shown_to_nobody(cre
     assert run.failure.message == "member 'solver': model 'm': 429 budget_exceeded the budget of this run is used up"
     assert (run.failure.type, run.failure.lost) == ("MemberFailed", False)
     assert len(run.gateway.asked) == (1 if mode == "sequential" else 2)
+    assert speakers_of(run) == ([] if mode == "sequential" else ["manager"])
 
 
 async def test_a_gateway_that_is_gone_or_stale_loses_the_attempt(crewai: Engines) -> None:

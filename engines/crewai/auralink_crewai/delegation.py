@@ -45,6 +45,8 @@ class Delegations:
 
     def after(self, context: ToolCallHookContext) -> str | None:
         """Says what came of it. A text: what the model is shown instead."""
+        if self._work.ending.reason is not None:
+            return None  # what CrewAI makes of the end is nobody's message
         sender, receiver = self._who(context)
         if (executor := getattr(context.agent, "agent_executor", None)) is not None:
             executor._tool_call_counts.clear()  # who repeats itself is stopped by its limit, with what it has, not by an error
