@@ -1,4 +1,4 @@
-"""`python -m chaos [--runs N] [--seconds S] [--seed N] [--bug NAME]`: kills until the time is over, waits for rest, and judges."""
+"""`python -m chaos [--runs N] [--seconds S] [--seed N] [--engine NAME] [--bug NAME]`: kills until time is over, waits for rest, judges."""
 
 import argparse
 import asyncio
@@ -6,6 +6,7 @@ import os
 import random
 import sys
 
+from chaos import teams
 from chaos.bugs import BUGS
 from chaos.points import POINTS
 from chaos.storm import Plan, storm
@@ -17,10 +18,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=90.0, help="of killing")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("SEED") or random.randrange(2**31)))
     parser.add_argument("--bug", choices=BUGS, help="a mistake made on purpose: the test must fail")
+    engines = (teams.STEPS, *teams.MODES)
+    parser.add_argument(
+        "--engine", choices=engines, default=teams.STEPS, help="teams on a real engine, instead of steps without one"
+    )
     parser.add_argument("--points", nargs="*", default=sorted(POINTS), choices=sorted(POINTS))
     parser.add_argument("--patience", type=float, default=60.0, help="seconds for everything to come to rest")
     given = parser.parse_args()
-    plan = Plan(given.runs, given.seconds, given.seed, given.points, given.bug, given.patience)
+    plan = Plan(given.runs, given.seconds, given.seed, given.points, given.bug, given.patience, given.engine)
     verdict = asyncio.run(storm(plan))
     print(f"seed {given.seed}{f', with the bug {given.bug}' if given.bug else ''}\n{verdict}")
     print("holds" if verdict.holds else "DOES NOT HOLD")

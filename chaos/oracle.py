@@ -49,7 +49,7 @@ def judge(superuser: str, sink: Path, accepted: Mapping[str, UUID]) -> Verdict:
         models = query("SELECT run_id FROM auralink.llm_performance_metrics WHERE success")
         audited = query("SELECT tool FROM auralink.mcp_operation_logs WHERE operation = 'tools/call'")
     made = {f"{row['run_id']}:{row['seq']}": row for row in journal}
-    had_effect = Counter((call["line"], call["step"]) for call in calls if call["effect"] and call["tool"] != "read")
+    had_effect = Counter((call["line"], call["step"]) for call in calls if call["effect"])
     verdict.broken = {
         "lost (acknowledged and not there)": sum(run_id not in runs for run_id in accepted.values()),
         "stuck (not ended)": sum(run["status"] not in ENDED for run in runs.values()),

@@ -21,15 +21,18 @@ from auralink.core.logging import configure_logging
 from auralink.core.secret import Secret
 from auralink.core.settings import Settings
 from auralink.mcp.config import MCPConfig
+from auralink.runs.engine_manifest import default_root
 from auralink.runs.engines import Engines
 from auralink.runs.worker import Worker, WorkerOptions, gateways_at
 from auralink.serving import bound_socket
 from auralink.vault.crypto import KeyRing
+from chaos import teams
 from chaos.points import OF_API, OF_WORKER, arm
 
 LEASE = 2.0
 HOLD = 1.0
 ENGINES = Path(__file__).parent / "engines"
+SCRIPT = "script.json"
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -40,13 +43,14 @@ def read(folder: Path) -> dict[str, Any]:
 
 async def serve(folder: Path, setup: dict[str, Any]) -> None:
     """The API, with one route more, which accepts the runs of the test."""
-    settings = Settings(_env_file=None, auralink_data_dir=folder, database_url=Secret(setup["dsn"]))  # type: ignore[call-arg]
+    dsn, script = Secret(setup["dsn"]), folder / SCRIPT
+    settings = Settings(_env_file=None, auralink_data_dir=folder, database_url=dsn, auralink_scripted_model=script)  # type: ignore[call-arg]
     entry = {"transport": "http", "endpoint": setup["sink"], "retry_attempts": 0, "timeout": 10}
     config = MCPConfig.model_validate({"mcp_servers": {"sink": entry}})
-    foundation = Foundation(folder, Secret(setup["dsn"]), Secret(setup["jwt"]), KeyRing.parse(Secret(setup["key"])))
+    foundation = Foundation(folder, dsn, Secret(setup["jwt"]), KeyRing.parse(Secret(setup["key"])))
     app = build_app(settings, config, foundation, accounts={})
     app.state.journal._lease, app.state.journal._hold_seconds = LEASE, HOLD
-    _accepting(app)
+    _accepting(app, setup["engine"])
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, ws="none"))
     while True:
         try:
@@ -57,16 +61,16 @@ async def serve(folder: Path, setup: dict[str, Any]) -> None:
             await asyncio.sleep(0.1)
 
 
-def _accepting(app: FastAPI) -> None:
+def _accepting(app: FastAPI, engine: str) -> None:
     @app.post("/api/v1/chaos/{line}")
     async def accept(line: str, request: Request, principal: Authenticated) -> dict[str, str]:
         run = await request.app.state.runs.accept(
             principal,
-            kind="workflow",
+            kind="workflow" if engine == teams.STEPS else "team",
             definition_id=None,
-            engine="steps",
-            definition={},
-            input={"line": line},
+            engine=engine,
+            definition=teams.definition(engine),
+            input=teams.task(line),
             idempotency_key=line,
         )
         return {"run_id": str(run.run_id)}
@@ -75,9 +79,10 @@ def _accepting(app: FastAPI) -> None:
 async def work(setup: dict[str, Any]) -> None:
     """The worker, with engines that are processes."""
     dsn = Secret(setup["dsn"])
-    db, changes, engines = Database(dsn, min_size=1, max_size=8), Changes(dsn), Engines(ENGINES, Path(sys.executable))
+    db, changes = Database(dsn, min_size=1, max_size=8), Changes(dsn)
+    engines = Engines(ENGINES, Path(sys.executable)) if setup["engine"] == teams.STEPS else Engines(default_root())
     tokens = RunTokens(KeyRing.parse(Secret(setup["key"])).derive(PURPOSE))
-    options = WorkerOptions(["steps"], concurrency=4, lease=LEASE, reconcile_every=0.3)
+    options = WorkerOptions([setup["engine"]], concurrency=4, lease=LEASE, reconcile_every=0.3)
     worker = Worker(db, changes, engines, tokens, gateways_at(f"http://127.0.0.1:{setup['port']}"), options)
     while True:
         with contextlib.suppress(DatabaseUnavailable):

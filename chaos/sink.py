@@ -19,10 +19,11 @@ from tests.upstreams.raw import Exchange, RawServer, running
 SLOWEST = 0.6
 """Seconds that a call takes at most, so that a run takes about as long as a lease, and attempts meet."""
 KEY = "auralink/idempotencyKey"
+STEP = {"type": "object", "properties": {"line": {"type": "string"}, "step": {"type": "integer"}}, "required": ["line", "step"]}
 TOOLS = [
-    {"name": "read", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}},
-    {"name": "keyed", "inputSchema": {"type": "object"}, "_meta": {KEY: True}},
-    {"name": "plain", "inputSchema": {"type": "object"}},
+    {"name": "read", "inputSchema": STEP, "annotations": {"readOnlyHint": True}},
+    {"name": "keyed", "inputSchema": STEP, "_meta": {KEY: True}},
+    {"name": "plain", "inputSchema": STEP},
 ]
 
 
@@ -39,9 +40,9 @@ class Sink:
     async def call(self, exchange: Exchange) -> None:
         params = exchange.request.message["params"]
         key = params["_meta"][KEY]
-        repeated = params["name"] == "keyed" and key in self._seen
+        effect = params["name"] == "plain" or (params["name"] == "keyed" and key not in self._seen)
         self._seen.add(key)
-        self._write({"at": time.time(), "tool": params["name"], "key": key, "effect": not repeated, **params["arguments"]})
+        self._write({"at": time.time(), "tool": params["name"], "key": key, "effect": effect, **params["arguments"]})
         await asyncio.sleep(SLOWEST * (zlib.crc32(key.encode()) % 100) / 100)
         text = f"{params['name']} {params['arguments']['line']} {params['arguments']['step']}"
         await exchange.result({"content": [{"type": "text", "text": text}]})

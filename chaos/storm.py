@@ -29,9 +29,10 @@ from auralink.core import embedded_postgres as embedded
 from auralink.core.migrate import migrate
 from auralink.core.secret import Secret
 from auralink.vault.crypto import generate_master_key
+from chaos import teams
 from chaos.bugs import plant
 from chaos.oracle import Verdict, effects, judge
-from chaos.processes import LEASE
+from chaos.processes import LEASE, SCRIPT
 from tests.conftest import free_port
 
 API = "/api/v1"
@@ -50,6 +51,7 @@ class Plan:
     points: list[str]
     bug: str | None = None
     patience: float = 60.0
+    engine: str = teams.STEPS
 
 
 @dataclass
@@ -166,7 +168,9 @@ def _world(plan: Plan) -> Iterator[World]:
             "jwt": uuid4().hex * 2,
             "key": generate_master_key().reveal(),
             "points": plan.points,
+            "engine": plan.engine,
         }
+        teams.write_script(folder / SCRIPT, [_line(number) for number in range(plan.runs)])
         (folder / "setup.json").write_text(json.dumps(setup))
         world = World(folder, plan, cluster, setup, random.Random(plan.seed))
         world.token = issue_token(Secret(setup["jwt"]), subject="chaos", role="user", ttl=timedelta(hours=2))
@@ -195,10 +199,14 @@ async def _connect(world: World) -> None:
 async def _flow(world: World) -> None:
     """Accepts runs, each insisted on with its key until it is acknowledged, spread over the time of the storm."""
     for number in range(world.plan.runs):
-        line = f"line-{number}"
+        line = _line(number)
         answer = await _insist(world, "POST", f"{API}/chaos/{line}", None)
         world.accepted[line] = UUID(answer["run_id"])
         await asyncio.sleep(world.chance.uniform(0.0, 2.0 * world.plan.seconds / world.plan.runs / 1.5))
+
+
+def _line(number: int) -> str:
+    return f"line-{number}"
 
 
 async def _insist(world: World, method: str, path: str, body: Any, done: tuple[int, ...] = (200, 202)) -> Any:
