@@ -5,7 +5,6 @@ VENV := .venv
 BIN := $(VENV)/bin
 MSG = printf '%s\n'
 ENGINES := $(patsubst engines/%/engine.toml,%,$(wildcard engines/*/engine.toml))
-TESTED := langgraph agent_framework crewai autogen prefect
 
 .DEFAULT_GOAL := help
 .PHONY: help setup engines run stop test check conformance format lock bench bench-peers bench-wiki chaos clean
@@ -15,16 +14,17 @@ help: ## List the targets
 
 setup: $(VENV)/.service ## Install the service into .venv (the command is then .venv/bin/auralink)
 
-engines: $(ENGINES:%=engines/%/.venv/.installed) ## Install the agent frameworks, each into an environment of its own
+engines: $(VENV)/.service ## Install the agent frameworks, each into an environment of its own
+	@$(MAKE) --no-print-directory --keep-going --jobs=3 $(ENGINES:%=engines/%/.venv/.installed)
 
 run: $(VENV)/.service ## Set everything up, serve on 127.0.0.1:8001, and do a first real job
-	@$(MAKE) --no-print-directory --keep-going engines || $(MSG) 'going on without the engines that could not be installed' >&2
+	@$(MAKE) --no-print-directory engines || $(MSG) 'going on without the engines that could not be installed' >&2
 	@exec $(BIN)/auralink serve --first-job
 
 stop: ## Stop the service and its Postgres, also what a killed run left
 	@if [ -x $(BIN)/auralink ]; then exec $(BIN)/auralink stop; else $(MSG) 'nothing is installed'; fi
 
-test: $(VENV)/.develop $(TESTED:%=engines/%/.venv/.installed) ## Run the tests, two for each core: most of their time they wait for servers
+test: $(VENV)/.develop engines ## Run the tests, two for each core: most of their time they wait for servers
 	@exec $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist worksteal
 
 check: $(VENV)/.develop ## Lint, types, import direction
