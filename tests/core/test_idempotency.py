@@ -13,9 +13,9 @@ from auralink.audit.group_commit import AuditUnavailable
 from auralink.auth.principal import Principal
 from auralink.core import idempotency as module
 from auralink.core.db import Database, DatabaseUnavailable
-from auralink.core.errors import AuralinkError, InvalidRequest, NotFound
+from auralink.core.errors import AuralinkError, InvalidRequest, NotFound, OutcomeUnknown
 from auralink.core.http import JSONBytes
-from auralink.core.idempotency import IdempotencyKeyReused, OutcomeUnknown, StillRunning, idempotently
+from auralink.core.idempotency import IdempotencyKeyReused, StillRunning, idempotently
 from auralink.mcp.operations import ToolFailed
 from auralink.mcp.upstream.errors import UpstreamClosed
 from tests.conftest import MakePrincipal, TestDatabase

@@ -61,6 +61,13 @@ class Conflict(AuralinkError):
     title = "Conflict"
 
 
+class OutcomeUnknown(Conflict):
+    """Whether something was done is not known, and it must not be done twice: that is for a person to say."""
+
+    code = "outcome_unknown"
+    title = "Outcome unknown"
+
+
 class RateLimited(AuralinkError):
     """Too many in a minute; `Retry-After` says when to come back."""
 

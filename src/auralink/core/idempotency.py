@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from auralink.core.db import Connection, Database, DatabaseUnavailable, Tenant
-from auralink.core.errors import AuralinkError, Conflict, InvalidRequest
+from auralink.core.errors import AuralinkError, Conflict, InvalidRequest, OutcomeUnknown
 from auralink.core.http import JSONBytes, problem_of
 
 HEADER = "idempotency-key"
@@ -54,13 +54,6 @@ class StillRunning(Conflict):
 
     code = "request_in_progress"
     title = "Request in progress"
-
-
-class OutcomeUnknown(Conflict):
-    """The process that ran the first request with this key died."""
-
-    code = "outcome_unknown"
-    title = "Outcome unknown"
 
 
 async def idempotently(db: Database, principal: Tenant, request: Request, run: Callable[[], Awaitable[Response]]) -> Response:

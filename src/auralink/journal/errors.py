@@ -23,13 +23,6 @@ class Suspended(StaleAttempt):
     title = "Run suspended"
 
 
-class OutcomeUnknown(Conflict):
-    """The call was sent, has no answer, and must not be made twice: whether it happened is for a person to say."""
-
-    code = "outcome_unknown"
-    title = "Outcome unknown"
-
-
 class ReplayDivergence(Conflict):
     """A replayed run asks for what its journal does not hold."""
 

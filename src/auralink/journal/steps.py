@@ -22,11 +22,11 @@ from auralink.audit.group_commit import AuditUnavailable
 from auralink.auth.principal import Principal
 from auralink.core import telemetry
 from auralink.core.db import Connection, Database, DatabaseUnavailable
-from auralink.core.errors import AuralinkError
+from auralink.core.errors import AuralinkError, OutcomeUnknown
 from auralink.core.http import dumps
 from auralink.core.ids import uuid7
 from auralink.journal import step_store as store
-from auralink.journal.errors import OutcomeUnknown, ReplayDivergence, StaleAttempt, Suspended
+from auralink.journal.errors import ReplayDivergence, StaleAttempt, Suspended
 from auralink.journal.keys import Kind, canonical, key_of, label_of
 from auralink.journal.recorded import Recorded, error_text, result_text
 

@@ -27,10 +27,9 @@ from auralink.auth.principal import Principal, acting_as
 from auralink.core import telemetry
 from auralink.core.breaker import CircuitOpen
 from auralink.core.db import DatabaseUnavailable
-from auralink.core.errors import AuralinkError
+from auralink.core.errors import AuralinkError, OutcomeUnknown
 from auralink.core.http import dumps
 from auralink.core.ids import uuid7
-from auralink.journal.errors import OutcomeUnknown
 from auralink.journal.steps import Journal, Step
 from auralink.mcp import naming
 from auralink.mcp.bulkhead import Bulkheads

@@ -37,12 +37,12 @@ def checked(schema: Mapping[str, Any], given: Any, *, where: str) -> Any:
     return given
 
 
-def fitting(schema: Mapping[str, Any], given: Any, order: Order, *, where: str | None = None) -> Any:
+def fitting(schema: Mapping[str, Any], given: Any, order: Order) -> Any:
     """As `checked`, with the order's room and call in the input, where the definition asks for them and the input does not say."""
     if isinstance(given, Mapping):
         asked, about = schema.get("properties", {}), {"room_id": order.room_id, "call_id": order.call_id}
         given = {**{name: value for name, value in about.items() if name in asked and value is not None}, **given}
-    return checked(schema, given, where=order.at if where is None else where)
+    return checked(schema, given, where=order.at)
 
 
 def of_event(schema: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
