@@ -54,7 +54,8 @@ async def test_what_is_explained_is_what_is_taken(house: SharedHouse) -> None:
             (audited,) = house.rows(
                 "SELECT served_by, tool FROM auralink.mcp_operation_logs WHERE id = %s", answer.headers["x-auralink-call-id"]
             )
-            assert (audited["served_by"], audited["tool"]) == (explained["reason"], explained["model_id"])
+            assert (audited["served_by"], audited["tool"]) == (explained["model_id"], explained["model_id"])
+            assert house.calls()[-1]["reason"] == explained["reason"]
             house.vendor.received.clear()
 
 
@@ -171,7 +172,10 @@ async def test_the_next_of_a_list_takes_over_and_headers_and_log_say_so(house: S
         MODELS["google"]: ("ok", None),
     }
     query = "SELECT served_by FROM auralink.mcp_operation_logs WHERE user_id = %s"
-    assert house.rows(query, house.user_id) == [{"served_by": reason}], "one call is one row of the operation log"
+    served = house.rows(query, house.user_id)
+    assert served == [{"served_by": MODELS["google"]}], "one call is one row of the operation log"
+    (answered,) = [call for call in house.calls() if call["outcome"] == "ok"]
+    assert answered["reason"] == reason
 
 
 async def test_a_stream_falls_over_before_its_first_event(house: SharedHouse) -> None:

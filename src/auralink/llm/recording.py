@@ -54,7 +54,7 @@ class ModelRecording(Recording):
         if call.model_id is not None and call.usage.prompt + call.usage.completion:
             call.cost_usd = cost_usd(self._selection.find(call.model_id), call.usage)
         operation.server, operation.tool = call.provider, call.model_id or call.requested
-        operation.cost_usd, operation.served_by = call.cost_usd, call.reason
+        operation.cost_usd, operation.served_by = call.cost_usd, call.model_id
         _count(call, known=call.model_id is not None and self._selection.is_known(call.model_id))
 
 
