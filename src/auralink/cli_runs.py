@@ -1,4 +1,4 @@
-"""`auralink run` and `auralink runs`: start workflows and teams, and look after runs."""
+"""`auralink run` and `auralink runs`: start workflows, teams and flows, and look after runs."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,35 +8,34 @@ import typer
 
 from auralink.cli_acting import Json, User, act, json_object, print_json, print_table
 from auralink.client import AuraLink
-from auralink.runs.schemas import Run, RunDetail, Status
+from auralink.runs.schemas import Accepted, Run, RunDetail, Status
 
 runs = typer.Typer(no_args_is_help=True, help="Runs: what they do, what came out, and doing them again.")
 MODEL = typer.Option("--model", help="ask this model from there on")
-KINDS = ("workflow", "team")
+KINDS = ("workflow", "team", "flow")
 
 
 def run(
-    what: Annotated[str, typer.Argument(help="a workflow's name or id; or: team, workflow", metavar="[team|workflow]")],
-    name: Annotated[str | None, typer.Argument(help="its name or id, behind team or workflow", metavar="NAME")] = None,
+    what: Annotated[
+        str, typer.Argument(help="a workflow's name or id; or: team, flow, workflow", metavar="[team|flow|workflow]")
+    ],
+    name: Annotated[str | None, typer.Argument(help="its name or id, behind team, flow or workflow", metavar="NAME")] = None,
     given: Annotated[str, typer.Option("--input", help="JSON object")] = "{}",
     task: Annotated[str | None, typer.Option("--task", help="what a team is to do")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="wait for its end and print its output")] = False,
     user: User = "demo",
     json: Json = False,
 ) -> None:
-    """Run a workflow, or a team: run team "Research Team" --task "…"."""
+    """Run a workflow, a team (run team "Research Team" --task "…") or a flow (run flow NAME)."""
     kind, reference = ("workflow", what) if name is None else (what, name)
     if kind not in KINDS:
         raise typer.BadParameter(f"{kind!r} is not what can be run here; there are {', '.join(KINDS)}")
     if task is not None and kind != "team":
-        raise typer.BadParameter("--task is what a team does; a workflow takes --input")
+        raise typer.BadParameter("--task is what a team does; a workflow or a flow takes --input")
     input_data = json_object(given) | ({} if task is None else {"task_description": task})
 
     async def running(client: AuraLink) -> RunDetail:
-        if kind == "team":
-            started = await client.execute_team(await client.find_team(reference), **input_data)
-        else:
-            started = await client.execute(await client.find_workflow(reference), input_data)
+        started = await _start(client, kind, reference, input_data)
         return await client.run_when_ended(started.run_id) if wait else await client.run(started.run_id)
 
     _show(act(user, running), json=json)
@@ -98,6 +97,14 @@ def fork_run(
     """Start a run with the first entries of another's journal, which then goes its own way."""
     overrides = {} if model is None else {"model": model}
     _show(act(user, lambda client: _then_show(client, client.fork_run(run_id, at, overrides))), json=json)
+
+
+async def _start(client: AuraLink, kind: str, reference: str, given: dict[str, Any]) -> Accepted:
+    if kind == "team":
+        return await client.execute_team(await client.find_team(reference), **given)
+    if kind == "flow":
+        return await client.execute_flow(await client.find_flow(reference), given)
+    return await client.execute(await client.find_workflow(reference), given)
 
 
 async def _then_show(client: AuraLink, started: Any) -> RunDetail:

@@ -9,6 +9,8 @@ import httpx2
 from auralink.runs.engines import Failure, OnEvent, Result, Start
 from auralink.workflows.expressions import filled, look_up
 
+VERSION = "2025-06-18"
+
 
 async def work(start: Start, on_event: OnEvent) -> Result | Failure:
     """Carries out an attempt of a run."""
@@ -32,7 +34,8 @@ class _Step:
     async def done(self, variables: dict[str, Any]) -> Failure | None:
         name = self.step["name"]
         if self.step["type"] == "map":
-            return await self._each(variables)
+            await self._each(variables)
+            return None
         await self._tell(name, "Running")
         if "die" in str(self.step.get("value")) and self.start.attempt == 1:
             return Failure("ProcessDied", "it died", lost=True)
@@ -72,13 +75,20 @@ class _Step:
         return str(answer.json()["choices"][0]["message"]["content"])
 
     async def _called(self, tool: str, arguments: dict[str, Any]) -> Any:
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}}
-        headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": "2025-06-18"}
-        answer = await self.http.post(self.start.mcp_url, json=body, headers=headers)
-        assert answer.status_code == 200, answer.text
+        headers = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": VERSION}
+        about = {"protocolVersion": VERSION, "capabilities": {}, "clientInfo": {"name": "tests", "version": "1"}}
+        opened = await self._sent("initialize", about, headers)
+        headers["Mcp-Session-Id"] = opened.headers["mcp-session-id"]
+        answer = await self._sent("tools/call", {"name": tool, "arguments": arguments}, headers)
         result = answer.json()["result"]
         self.calls.append(result["_meta"]["auralink/step"])
         return result["content"][0]["text"]
+
+    async def _sent(self, method: str, params: dict[str, Any], headers: dict[str, str]) -> httpx2.Response:
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+        answer = await self.http.post(self.start.mcp_url, json=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer
 
     async def _tell(self, node: str, state: str, **more: Any) -> None:
         data = {"node": node, "state": state, "kind": self.step["type"], "calls": self.calls, **more}

@@ -181,6 +181,19 @@ async def test_each_step_of_a_run_has_its_state_time_calls_tokens_and_cost(here:
     assert (end["state"], end["calls"], end["cost_usd"]) == ("Completed", [], "0")
 
 
+async def test_the_cost_of_a_run_that_a_step_has_started_is_the_steps(here: World) -> None:
+    ask = {"name": "ask", "type": "llm", "prompt": "What is a lamp?", "model": "auralink/offline"}
+    child = await flow(here, definition={"steps": [ask]})
+    parent = await flow(here, definition={"steps": [{"name": "other", "type": "flow", "flow": child["flow_name"]}]})
+    run = await ran(here, parent["flow_id"])
+    assert run["status"] == "succeeded", run["error"]
+    [inner] = (await here.http.get(f"{API}/flows/{child['flow_id']}/runs")).json()["items"]
+    [outer] = (await here.http.get(f"{API}/flows/{parent['flow_id']}/runs")).json()["items"]
+    assert inner["flow_run_id"] != outer["flow_run_id"]
+    assert outer["steps"][0]["calls"] == [1]
+    assert outer["steps"][0]["tokens"] == outer["tokens"] == inner["tokens"] > 0
+
+
 async def test_only_the_last_attempt_is_told_and_what_failed_says_why(here: World) -> None:
     made = await flow(here, definition={"steps": [{"name": "a", "type": "transform", "value": "die once"}]})
     run = await ran(here, made["flow_id"])

@@ -14,6 +14,8 @@ from auralink.audit.schemas import LogPage, Popular, UsageStats
 from auralink.client.errors import ApiError, ServiceUnreachable
 from auralink.core.secret import Secret
 from auralink.core.server_events import EventReader
+from auralink.flows.executions import FlowRun, FlowRunPage
+from auralink.flows.schemas import FlowPage, FlowView, Graph
 from auralink.mcp.schemas import (
     ConnectionPage,
     ConnectionTest,
@@ -25,6 +27,7 @@ from auralink.mcp.schemas import (
     ToolPage,
 )
 from auralink.runs.schemas import Accepted, RunDetail, RunPage
+from auralink.schedules.schemas import ScheduleView
 from auralink.teams.comparison import Comparison
 from auralink.teams.conversations import Conversation, ConversationPage, TeamPerformance
 from auralink.teams.schemas import MemberView, TeamPage, TeamView
@@ -177,6 +180,42 @@ class AuraLink:
     async def comparison(self, team_id: UUID, comparison_id: UUID) -> Comparison:
         """How far a comparison is, and what came of it."""
         return await self._model(Comparison, "GET", f"/api/v1/teams/{team_id}/compare/{comparison_id}")
+
+    async def create_flow(self, flow_name: str, **fields: Any) -> FlowView:
+        """Makes a flow; `fields` are those of `POST /flows`: a definition or a template, flow_type, description."""
+        return await self._model(FlowView, "POST", "/api/v1/flows", {"flow_name": flow_name, **fields})
+
+    async def flows(self, *, name: str | None = None, limit: int = 50, cursor: str | None = None) -> FlowPage:
+        """A page of the user's flows, newest first."""
+        return await self._model(FlowPage, "GET", "/api/v1/flows", query={"name": name, "limit": limit, "cursor": cursor})
+
+    async def find_flow(self, reference: str) -> UUID:
+        """The id of a flow by its name or id. Raises ApiError (404) if there is none."""
+        page = await self.flows(name=reference)
+        if page.items:
+            return page.items[0].flow_id
+        return (await self._model(FlowView, "GET", f"/api/v1/flows/{_id_of(reference, 'flow')}")).flow_id
+
+    async def flow_graph(self, flow_id: UUID) -> Graph:
+        """A flow as nodes and edges, and as Mermaid."""
+        return await self._model(Graph, "GET", f"/api/v1/flows/{flow_id}/graph")
+
+    async def execute_flow(self, flow_id: UUID, input_parameters: dict[str, Any], **fields: Any) -> Accepted:
+        """Starts a run of a flow; `fields` are room_id and call_id."""
+        body = {"input_parameters": input_parameters, **fields}
+        return await self._model(Accepted, "POST", f"/api/v1/flows/{flow_id}/execute", body)
+
+    async def flow_runs(self, flow_id: UUID, *, limit: int = 20, cursor: str | None = None) -> FlowRunPage:
+        """A page of a flow's runs, newest first, step by step."""
+        return await self._model(FlowRunPage, "GET", f"/api/v1/flows/{flow_id}/runs", query={"limit": limit, "cursor": cursor})
+
+    async def flow_run(self, flow_id: UUID, run_id: UUID) -> FlowRun:
+        """A run of a flow: state, time, tokens and cost of each step."""
+        return await self._model(FlowRun, "GET", f"/api/v1/flows/{flow_id}/runs/{run_id}")
+
+    async def schedule_flow(self, flow_id: UUID, **fields: Any) -> ScheduleView:
+        """Has a flow run by the clock; `fields` are those of `POST /flows/{id}/schedules`."""
+        return await self._model(ScheduleView, "POST", f"/api/v1/flows/{flow_id}/schedules", fields)
 
     async def runs(self, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> RunPage:
         """A page of the user's runs, newest first."""

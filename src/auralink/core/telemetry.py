@@ -1,6 +1,6 @@
 """The metrics of the service, as in docs/reference/metrics.md. No user id in a label; servers that users name are labelled `custom`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -57,22 +57,21 @@ class FinishedRuns(Collector):
 
     def __init__(self) -> None:
         self.counts: dict[tuple[str, str], int] = {}
-        self.teams: frozenset[str] = frozenset()
-        """The engines of teams: their runs are conversations too."""
+        self.words: Mapping[str, str] = {}
+        """What the runs of some engines are called besides: teams' are conversations, Prefect's are flows."""
 
     def collect(self) -> Iterable[Metric]:
-        """The counter, by engine and outcome, and one for each engine of teams."""
+        """The counter, by engine and outcome, and one for each engine whose runs have a name of their own."""
         family = CounterMetricFamily("auralink_agent_executions", "Runs that have ended.", labels=["engine", "outcome"])
         for labels, count in self.counts.items():
             family.add_metric(labels, count)
         yield family
-        for team in sorted(self.teams):
-            name = f"auralink_{team}_conversations"
-            conversations = CounterMetricFamily(name, f"Teams' runs on {team} that have ended.", labels=["outcome"])
+        for named, word in sorted(self.words.items()):
+            own = CounterMetricFamily(f"auralink_{named}_{word}", f"Runs on {named} that have ended.", labels=["outcome"])
             for (engine, outcome), count in self.counts.items():
-                if engine == team:
-                    conversations.add_metric([outcome], count)
-            yield conversations
+                if engine == named:
+                    own.add_metric([outcome], count)
+            yield own
 
 
 finished_runs = FinishedRuns()

@@ -1,7 +1,7 @@
 """Records what goes through the gateway in the operation log: a call with the step of its run, and what is done to connections."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from auralink.audit.group_commit import GroupCommit
@@ -11,6 +11,8 @@ from auralink.auth.principal import Principal
 from auralink.core.logging import trace_id
 from auralink.journal.steps import NO_ANSWERS, Step
 
+STEP_META = "auralink/step"
+"""In the `_meta` of a result: under which number the run's journal has the call."""
 UNANSWERED = frozenset({UNTOLD, "cancelled"})
 """Outcomes without an answer that an engine could get again."""
 
@@ -30,6 +32,11 @@ class CallRecording(Recording):
         if self.error is not None:
             return (self.operation, self.step.failed(self.error))
         return (self.operation, self.step.done(self.result, outcome=self.operation.outcome))
+
+
+def numbered(result: Mapping[str, Any], step: Step) -> dict[str, Any]:
+    """A result as the run gets it: it says which step of the run it is. The journal keeps it without that."""
+    return {**result, "_meta": {**(result.get("_meta") or {}), STEP_META: step.seq}}
 
 
 def begun(principal: Principal, name: str, source: str, *, tool: str | None = None, server: str | None = None) -> Operation:

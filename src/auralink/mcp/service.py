@@ -15,6 +15,7 @@ In development mode a hosted server that cannot be reached is replaced by its bu
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
@@ -39,7 +40,7 @@ from auralink.mcp.limits import RateLimiter
 from auralink.mcp.peer import NOBODY, Peer
 from auralink.mcp.pins import Tools
 from auralink.mcp.policy import Policy
-from auralink.mcp.recording import CallRecording, begun
+from auralink.mcp.recording import CallRecording, begun, numbered
 from auralink.mcp.resolve import ConnectionResolver
 from auralink.mcp.rounds import request_with_input
 from auralink.mcp.schemas import ConnectionRecord, ToolAnswer
@@ -146,9 +147,10 @@ class Gateway:
         """The answer to a run's call: out of its journal, or made and recorded there."""
         step = await self._journal.begin(principal, "tool", request)
         if step.replay is not None:
-            return ToolAnswer(step.replay.result(), REPLAYED, False, 0.0, uuid7())
+            return ToolAnswer(numbered(step.replay.result(), step), REPLAYED, False, 0.0, uuid7())
         try:
-            return await call(step)
+            answer = await call(step)
+            return replace(answer, result=numbered(answer.result, step))
         except OutcomeUnknown:
             await step.unknown()
         except DatabaseUnavailable:

@@ -6,12 +6,16 @@ from auralink.runs import store
 from auralink.runs.engine_manifest import default_root, find_places
 from auralink.runs.schemas import TERMINAL
 
+WORDS = {"team": "conversations", "flow": "flows"}
+"""What runs of a kind are called where they are counted for themselves."""
+
 
 async def measure(db: Database) -> None:
     """Sets the gauges of the queue and the counts of what has ended."""
     async with db.system() as connection:
         rows = await store.statistics(connection)
-    telemetry.finished_runs.teams = frozenset(p.manifest.name for p in find_places(default_root()) if "team" in p.manifest.kinds)
+    manifests = [place.manifest for place in find_places(default_root())]
+    telemetry.finished_runs.words = {m.name: word for m in manifests for kind, word in WORDS.items() if kind in m.kinds}
     for gauge in (telemetry.run_queue, telemetry.run_queue_age, telemetry.runs_by_status):
         gauge.clear()
     telemetry.finished_runs.counts = {(r["engine"], r["status"]): r["runs"] for r in rows if r["status"] in TERMINAL}

@@ -19,7 +19,7 @@ from auralink.journal.approvals import Approvals, Call
 from auralink.journal.keys import Kind
 from auralink.journal.steps import Journal, Step
 from auralink.mcp.errors import ToolNotFound
-from auralink.mcp.recording import CallRecording, begun
+from auralink.mcp.recording import CallRecording, begun, numbered
 from auralink.runs.schemas import Parent, RunDetail, RunKind
 from auralink.runs.service import Runs
 
@@ -92,12 +92,11 @@ class RunTools:
         request = {"connection": SERVER, "tool": name, "arguments": dict(arguments)}
         step = await self._journal.begin(principal, tool.kind, request)
         if step.replay is not None:
-            replayed: Result = step.replay.result()
-            return replayed
+            return numbered(step.replay.result(), step)
         operation = begun(principal, "tools/call", "mcp", tool=name, server=SERVER)
         async with CallRecording(self._audit, operation, step) as made:
             made.result = await tool.work(step, _checked(tool.arguments, arguments))
-        return made.result
+        return numbered(made.result, step)
 
     async def _ask(self, step: Step, asked: _Question) -> Result:
         call = Call(None, SERVER, ASK, asked.model_dump(), {})
