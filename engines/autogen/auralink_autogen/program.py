@@ -27,7 +27,7 @@ MODES: dict[str, Callable[[Floor], Awaitable[Outcome]]] = {
     "brainstorm": brainstorm,
     "problem_solving": problem_solving,
 }
-PARTING_SECONDS = 1.0
+PARTING_SECONDS = 0.2
 """What a run that is over waits for AutoGen to let go."""
 KNOWN = ("Resolved model mismatch", "Finish reason mismatch", "Multiple handoffs detected")
 """AutoGen's warnings about what the gateway's models may do."""
