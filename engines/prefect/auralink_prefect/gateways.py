@@ -24,7 +24,9 @@ from mcp.types import CallToolResult, ContentBlock, EmbeddedResource, ResourceLi
 from auralink_prefect.errors import LimitReached, StepFailed
 
 CALLS: ContextVar[list[int] | None] = ContextVar("CALLS", default=None)
-"""The journal numbers of the model calls of the step that is under way."""
+"""The journal numbers of the calls of the step that is under way."""
+STEP = "auralink/step"
+"""In the `_meta` of a tool's result: under which number the run's journal has the call."""
 
 
 class Gateways:
@@ -74,6 +76,8 @@ class Gateways:
             raise StepFailed(f"tool {name!r}: {error.error.message}") from error
         except RuntimeError as error:  # the SDK's word for structured content that does not fit the tool's own schema
             raise StepFailed(f"tool {name!r}: {error}") from error
+        if (number := (result.meta or {}).get(STEP)) is not None:
+            _note_call(number)
         if result.isError:
             raise StepFailed(f"tool {name!r}: {_text(result)}")
         return _data(result)

@@ -47,7 +47,7 @@ def blocks_of(step: Step) -> list[Mapping[str, Any]]:
 
 
 def _of_tool(step: Step, variables: Variables) -> Inputs:
-    return {"tool": step["tool"], "arguments": value_of(step["arguments"], variables)}
+    return {"tool": render(step["tool"], variables).strip(), "arguments": value_of(step["arguments"], variables) or {}}
 
 
 def _of_llm(step: Step, variables: Variables) -> Inputs:

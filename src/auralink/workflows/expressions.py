@@ -29,6 +29,8 @@ def variables_of(expression: str) -> frozenset[str]:
         tree = jmespath.compile(expression.strip()).parsed
     except JMESPathError as error:
         raise BadExpression(f"{expression.strip()!r} is no JMESPath expression: {' '.join(str(error).split())}") from None
+    if _reads_of_a_negation(tree):
+        raise BadExpression(f"{expression.strip()!r} reads a member of a negation, which has none; put it as !(name.member)")
     return frozenset(_roots(tree))
 
 
@@ -94,6 +96,14 @@ def _members(tree: Any) -> int:
     children = tree.get("children", ())
     own = len(children) if tree["type"] in ("multi_select_list", "multi_select_dict") else 0
     return own + sum(_members(child) for child in children)
+
+
+def _reads_of_a_negation(tree: Any) -> bool:
+    """`!` binds closer than `.`: `!a.b` is always null, which nobody means."""
+    children = tree.get("children", ())
+    if tree["type"] in _FIRST_ONLY and children and children[0]["type"] == "not_expression":
+        return tree["type"] != "pipe"
+    return any(_reads_of_a_negation(child) for child in children if isinstance(child, dict))  # a slice has numbers
 
 
 def _roots(tree: Any) -> Iterator[str]:

@@ -29,6 +29,12 @@ def test_owner_and_name_are_looked_for_under_the_roots_then_as_a_root_then_as_a_
     assert find("acme/other", [roots], data) == Source("clone", "https://git.example/acme/other")
 
 
+def test_a_dot_is_the_first_root_that_is_a_repository(shop: Path, roots: Path, data: Path) -> None:
+    assert find(".", [roots, shop], data) == Source("git", str(shop))
+    with pytest.raises(RepositoryNotFound, match="itself a repository"):
+        find(".", [roots], data)
+
+
 def test_a_path_under_a_root_and_an_https_url_work(shop: Path, roots: Path, data: Path) -> None:
     assert find(str(shop), [roots], data) == Source("git", str(shop))
     assert find("https://Git.Example/a/b.git/", [roots], data) == Source("clone", "https://git.example/a/b")

@@ -16,6 +16,8 @@ from auralink.servers.deepwiki.errors import RepositoryNotFound
 from auralink.servers.deepwiki.selection import is_indexed
 
 _OWNER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?/[A-Za-z0-9_.-]{1,100}")
+OWN = "."
+"""The name of the first root that is itself a repository: what can be asked before anything was set up is the service's checkout."""
 _HOW = "use owner/name, the https URL of a git repository, or an absolute path under WIKI_REPO_ROOTS"
 
 
@@ -36,9 +38,15 @@ def resolve(name: str, *, roots: Sequence[Path], data_dir: Path, clone_base: str
     """The repository that `name` means; raises RepositoryNotFound (422) for anything it cannot mean.
 
     The roots and the data directory are resolved paths.
-    owner/name is looked for under each root, then as a root called `name`, else it is cloned from `clone_base`.
+    owner/name is looked for under each root, then as a root called `name`, else it is cloned from `clone_base`; `.` is the first root
+    that is itself a repository.
     """
     name = name.strip()
+    if name == OWN:
+        own = next((root for root in roots if _control_dir(root) is not None), None)
+        if own is None:
+            raise RepositoryNotFound(f"None of WIKI_REPO_ROOTS is itself a repository, which {OWN!r} would mean; {_HOW}.")
+        return _local(own, roots, data_dir, name)
     if name.startswith("/"):
         return _local(Path(name), roots, data_dir, name)
     if "://" in name or name.startswith("git@"):

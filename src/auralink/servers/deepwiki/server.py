@@ -21,8 +21,8 @@ _INSTRUCTIONS = (
 RepoName = Annotated[
     str,
     Field(
-        description="The repository: owner/name (for example pallets/flask), the https URL of a git repository, or a path "
-        "that the operator allows",
+        description="The repository: owner/name (for example pallets/flask), the https URL of a git repository, a path "
+        "that the operator allows, or . for the service's own checkout",
         min_length=1,
         max_length=1000,
     ),
