@@ -74,7 +74,7 @@ async def test_members_work_one_after_another_and_each_is_told_what_was_said_bef
     first, second = run.gateway.asked
     assert first["messages"] == [
         {"role": "system", "content": "You are Reader.\n\nYour goal: Do the work of the reader"},
-        {"role": "user", "content": f'{TASK}\n\nContext:\n{{\n "depth": "low"\n}}\n\nToday is Sunday, 01 March 2026.'},
+        {"role": "user", "content": f"{TASK}\n\nContext:\n- depth: low\n\nToday is Sunday, 01 March 2026."},
     ]
     assert [message["content"] for message in second["messages"][2:]] == ["WebRTC is 1.0", "It is your turn, writer."]
     assert second["messages"][2]["name"] == "reader"

@@ -101,7 +101,7 @@ def task_of(job: Job) -> str:
     parts = [given["task_description"]]
     context = given.get("additional_context")
     if context:
-        parts.append(f"Context:\n{context if isinstance(context, str) else json.dumps(context, ensure_ascii=False, indent=1)}")
+        parts.append("Context:\n" + "\n".join(_lines_of(context)))
     parts.append(f"Today is {job.accepted_at:%A, %d %B %Y}.")
     return "\n\n".join(parts)
 
@@ -235,6 +235,23 @@ def _member(given: Mapping[str, Any]) -> Member:
         tuple(given["tools"]),
         given["can_delegate"],
     )
+
+
+def _lines_of(context: Any) -> Iterable[str]:
+    """A context for reading: a line for each member or item; what is nested deeper stands in it as JSON."""
+    if isinstance(context, Mapping):
+        yield from (f"- {str(name).replace('_', ' ')}: {_inline(value)}" for name, value in context.items())
+    elif isinstance(context, list):
+        yield from (f"- {_inline(value)}" for value in context)
+    else:
+        yield str(context)
+
+
+def _inline(value: Any) -> str:
+    plain = value if isinstance(value, list) else [value]
+    if any(isinstance(item, Mapping | list) for item in plain):
+        return json.dumps(value, ensure_ascii=False)
+    return ", ".join(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in plain)
 
 
 def _places_in(answer: Any) -> Iterable[dict[str, Any]]:
