@@ -99,6 +99,13 @@ async def test_what_a_templates_members_have_to_do_without_is_a_warning(here: Wo
         ({"members": [{"role": "A", "name": "x"}, {"role": "B", "name": "x"}]}, "/members", "named 'x'"),
         ({"members": [{"role": "A", "name": "team"}]}, "/members/0/name", "somebody else"),
         ({"options": {"sides": ["for"]}}, "/options/sides", "at least 2"),
+        ({"collaboration_mode": "debate", "members": [{"role": "A"}]}, "/members", "debate needs at least 2 members; there is 1"),
+        ({"collaboration_mode": "debate", "options": {"sides": ["a", "b", "c", "d"]}}, "/members", "at least 4 members"),
+        (
+            {"collaboration_mode": "hierarchical", "manager": "boss", "members": [{"role": "Boss"}]},
+            "/members",
+            "at least 1 member beside the manager; there are none",
+        ),
     ],
 )
 async def test_what_cannot_work_is_refused_where_it_stands(here: World, fields: dict[str, Any], pointer: str, says: str) -> None:
@@ -150,6 +157,19 @@ async def test_members_are_added_changed_and_removed_and_each_change_is_a_versio
     assert (await here.http.get(one)).json()["code"] == "member_not_found"
     after = (await here.http.get(path)).json()
     assert (after["version"], names(after)) == (6, ["opener", "lead_researcher"])
+
+
+async def test_a_team_that_is_put_together_bit_by_bit_is_executed_once_it_is_large_enough(here: World) -> None:
+    path = f"{API}/teams/{(await team(here, team_type='lively', collaboration_mode='debate', members=[]))['team_id']}"
+    assert (await here.http.post(f"{path}/members", json={"role": "For"})).status_code == 201
+    assert (await here.http.patch(path, json={"description": "Half of it"})).status_code == 200
+    early = await here.http.post(f"{path}/execute", json=MISSION)
+    assert (early.status_code, early.json()["code"]) == (409, "team_too_small")
+    assert "debate needs at least 2 members; there is 1" in early.json()["message"]
+    assert (await here.http.post(f"{path}/members", json={"role": "Against"})).status_code == 201
+    assert (await here.http.post(f"{path}/execute", json=MISSION)).status_code == 202
+    refused = await here.http.patch(path, json={"options": {"sides": ["a", "b", "c"]}})
+    assert (refused.status_code, pointers(refused)) == (422, ["/members"])
 
 
 async def test_a_member_that_the_team_names_is_not_removed_under_it(here: World) -> None:

@@ -31,6 +31,10 @@ INPUT: Mapping[str, Any] = {
     "additionalProperties": False,
 }
 """The schema of what a run is given."""
+SIDES = 2
+"""Of a debate whose sides are not named."""
+LEAST: Mapping[str, int] = {"consensus": 2}
+"""Members without whom a mode, whichever engine's it is, has no meaning; of a debate as many as it has sides, of the others one."""
 
 
 class _Part(BaseModel):
@@ -104,6 +108,16 @@ class TeamDefinition(_Part):
             for at, taker in enumerate(takers):
                 if taker not in names:
                     yield Problem(f"/options/handoffs/{token(giver)}/{at}", _no_member(taker, names))
+
+    def too_few(self) -> str | None:
+        """What the mode needs of members and the team has not; None if it has."""
+        managed = self.mode == "hierarchical" and self.manager is not None
+        working = [member for member in self.members if not (managed and member.name == self.manager)]
+        least = len(self.options.sides or range(SIDES)) if self.mode == "debate" else LEAST.get(self.mode, 1)
+        if len(working) >= least:
+            return None
+        needed = f"{least} member{'s' if least > 1 else ''}{' beside the manager' if managed else ''}"
+        return f"{self.mode} needs at least {needed}; there {'is' if len(working) == 1 else 'are'} {len(working) or 'none'}"
 
 
 def _no_member(name: str, names: list[str]) -> str:

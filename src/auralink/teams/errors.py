@@ -24,6 +24,13 @@ class TeamHasNoMembers(Conflict):
     title = "Team has no members"
 
 
+class TeamTooSmall(Conflict):
+    """The team has fewer members than its mode needs."""
+
+    code = "team_too_small"
+    title = "Team too small"
+
+
 class MemberNotFound(NotFound):
     """The team has no such member."""
 

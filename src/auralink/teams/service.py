@@ -42,6 +42,8 @@ from auralink.workflows.checking import DefinitionInvalid, Problem
 from auralink.workflows.errors import agent_not_found
 from auralink.workflows.tools import memory_connection
 
+OF_THE_SIZE = {"team_type", "collaboration_mode", "manager", "options"}
+"""What of a team decides how many members it needs."""
 MAY_BE_NULL = {"manager", "model", "agent_id"}
 Row = dict[str, Any]
 
@@ -77,7 +79,7 @@ class Teams:
             members, warnings = rows_of_members.of_template(principal, row["id"], template, tools)
         else:
             members = rows_of_members.of_bodies(principal, row["id"], body.members, tools)
-        _require_sound(row, rows_of_members.in_order(members))
+        _require_sound(row, rows_of_members.in_order(members), enough=True)
         try:
             async with self._db.tenant(principal) as connection:
                 await _require_agents(connection, members)
@@ -124,7 +126,7 @@ class Teams:
                 if row is None:
                     raise team_not_found(team_id)
                 members = await store.members(connection, [team_id])
-                _require_sound(row, members)
+                _require_sound(row, members, enough=bool(OF_THE_SIZE & changes.keys()))
                 return _view(row, members)
         except UniqueViolation:
             raise _name_taken(changes["name"]) from None
@@ -187,7 +189,7 @@ class Teams:
             _require_sound(team, await store.members(connection, [team_id]))
 
     async def execute(self, principal: Principal, team_id: UUID, body: Execute) -> RunDetail:
-        """Accepts a run. Raises TeamNotFound, TeamHasNoMembers, InputInvalid."""
+        """Accepts a run. Raises TeamNotFound, TeamHasNoMembers, TeamTooSmall, InputInvalid."""
         async with self._db.tenant(principal) as connection:
             order = Order(body.given(), body.room_id, body.call_id)
             return await self._startables.start_in(connection, principal, "team", team_id, order)
@@ -234,13 +236,17 @@ async def _require_agents(connection: Connection, members: Sequence[Mapping[str,
             raise agent_not_found(agent_id)
 
 
-def _require_sound(row: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> None:
+def _require_sound(row: Mapping[str, Any], members: Sequence[Mapping[str, Any]], *, enough: bool = False) -> None:
+    """Raises DefinitionInvalid. Whether a team that has members has enough of them is asked where nobody is about to add one."""
     names = [member["name"] for member in members]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DefinitionInvalid([Problem("/members", f"two members are named {twice!r}; each needs a name of its own")])
-    if problems := list(definition_of(row, members).problems()):
+    definition = definition_of(row, members)
+    if problems := list(definition.problems()):
         raise DefinitionInvalid(problems)
+    if enough and members and (missing := definition.too_few()) is not None:
+        raise DefinitionInvalid([Problem("/members", missing)])
 
 
 def _require_free(name: str, taken: Collection[str]) -> None:

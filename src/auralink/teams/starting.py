@@ -13,7 +13,7 @@ from auralink.runs.schemas import Order, Work
 from auralink.runs.starting import limits_of_run
 from auralink.teams import store
 from auralink.teams.definition import MemberDefinition, TeamDefinition, TeamLimits, TeamOptions
-from auralink.teams.errors import TeamHasNoMembers, team_not_found
+from auralink.teams.errors import TeamHasNoMembers, TeamTooSmall, team_not_found
 from auralink.workflows import inputs
 from auralink.workflows.checking import Problem
 from auralink.workflows.errors import InputInvalid
@@ -42,7 +42,7 @@ class TeamStarter:
     ) -> tuple[Work, Order]:
         """The team as it is now, and the order with its input: {task_description, additional_context?}.
 
-        Raises TeamNotFound, TeamHasNoMembers, InputInvalid.
+        Raises TeamNotFound, TeamHasNoMembers, TeamTooSmall, InputInvalid.
         """
         row = await get(connection, definition_id)
         definition = await definition_now(connection, row)
@@ -87,7 +87,9 @@ def definition_of(
 
 
 def work_of(team_id: UUID, definition: TeamDefinition) -> Work:
-    """What is to be run."""
+    """What is to be run. Raises TeamTooSmall."""
+    if (missing := definition.too_few()) is not None:
+        raise TeamTooSmall(f"the team {definition.name!r} cannot work: {missing}; POST /teams/{team_id}/members adds somebody")
     stored = definition.stored()
     return Work("team", team_id, definition.team_type, stored, limits_of_run(stored["limits"]))
 
