@@ -7,7 +7,7 @@ MSG = printf '%s\n'
 ENGINES := $(patsubst engines/%/engine.toml,%,$(wildcard engines/*/engine.toml))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup engines run stop test check conformance format lock bench bench-peers bench-wiki chaos clean
+.PHONY: help setup engines run stop test test-prefect prefect-server check conformance format lock bench bench-peers bench-wiki chaos clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ stop: ## Stop the service and its Postgres, also what a killed run left
 
 test: $(VENV)/.develop engines ## Run the tests, two for each core: most of their time they wait for servers
 	@exec $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist worksteal
+
+test-prefect: $(VENV)/.develop engines/prefect/.venv/.installed ## Run flows on a real Prefect server, and kill it, its worker and the flow (minutes)
+	@AURALINK_TEST_PREFECT_SERVER=1 exec $(BIN)/python -m pytest tests/engines/test_prefect_server.py
+
+prefect-server: $(VENV)/.develop engines/prefect/.venv/.installed ## Start a Prefect server (SQLite, a free port of this machine) until interrupted
+	@exec $(BIN)/python -m tests.engines.prefect_server
 
 check: $(VENV)/.develop ## Lint, types, import direction
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -36,7 +36,9 @@ from auralink.mcp.downstream.hearing import Hearings
 from auralink.mcp.downstream.methods import Methods
 from auralink.mcp.oauth import routes as oauth_routes
 from auralink.parts import Parts, build_parts, public_url
+from auralink.runs import elsewhere_routes
 from auralink.runs import routes as run_routes
+from auralink.runs.elsewhere import Places
 from auralink.runs.tools import RunTools
 from auralink.schedules import routes as schedule_routes
 from auralink.servers.database import routes as database_routes
@@ -58,6 +60,7 @@ ROUTERS = (
     limit_routes.router,
     llm_routes.router,
     run_routes.router,
+    elsewhere_routes.router,
     agent_routes.router,
     workflow_routes.router,
     team_routes.router,
@@ -117,6 +120,7 @@ def _make_known(app: FastAPI, parts: Parts, settings: Settings) -> None:
     app.state.flows, app.state.flow_executions = definitions.flows, definitions.flow_executions
     app.state.schedules, app.state.webhooks = definitions.schedules, definitions.webhooks
     app.state.signer, app.state.signing_keys = parts.signer, parts.signing_keys
+    app.state.places = Places(parts.db, parts.run_tokens)
     app.state.public_url = public_url(settings)
     app.state.resource_metadata = metadata.ResourceMetadata(settings.jwt_issuer, settings.jwt_audience)
 

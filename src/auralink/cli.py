@@ -23,6 +23,7 @@ from auralink.core.errors import AuralinkError
 from auralink.core.secret import Secret
 from auralink.core.settings import load_settings
 from auralink.engines_cli import engines
+from auralink.flows_cli import flows
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,6 +36,7 @@ app.add_typer(keys, name="keys")
 memory = typer.Typer(no_args_is_help=True, help="A user's memory as a file (the reference memory server's JSONL).")
 app.add_typer(memory, name="memory")
 app.add_typer(engines, name="engines")
+app.add_typer(flows, name="flows")
 app.add_typer(models, name="models")
 app.add_typer(runs, name="runs")
 app.command("run")(run)

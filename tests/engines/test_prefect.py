@@ -258,10 +258,9 @@ async def test_a_cancelled_flow_leaves_no_process(prefect: Engines) -> None:
 
 async def test_a_killed_flow_is_lost_and_its_next_attempt_asks_the_same(prefect: Engines) -> None:
     flow = a_flow([step("each", "map", over="items", width=1, steps=[step("ask", "llm", prompt="{{ item }} {{ run_id }}")])])
-    run_id, sent = uuid4(), []
+    run_id, sent, loop = uuid4(), [], asyncio.get_running_loop()
     for kill in (True, False):
         reached = asyncio.Event()
-        loop = asyncio.get_running_loop()
 
         def model(body: Mapping[str, Any], reached: asyncio.Event = reached) -> Any:
             if body["messages"][-1]["content"].startswith("3"):

@@ -17,3 +17,9 @@ class LimitReached(RunFailed):
     """One of the definition's limits."""
 
     code = "LimitReached"
+
+
+class CancelledElsewhere(RunFailed):
+    """Somebody cancelled the flow run in Prefect."""
+
+    code = "CancelledElsewhere"

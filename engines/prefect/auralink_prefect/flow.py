@@ -39,23 +39,26 @@ _BANNED = re.compile(r"[/%&<>]")
 """What Prefect allows in no flow's name."""
 
 
-def flow_of(job: Job, gateways: Gateways, emit: Emit) -> tuple[Flow[Any, Any], list[Any]]:
-    """The Prefect flow of a definition, with `run_id` as its parameter; the list has its output once it has completed."""
-    walk = _Walk(job, gateways, emit)
+async def steps_of(job: Job, gateways: Gateways, emit: Emit) -> Any:
+    """Does a definition's steps as tasks of the Prefect flow in which this is called; its output. Raises StepFailed."""
+    async with atransaction(commit_mode=CommitMode.EAGER):  # else what is in a map's cache is found only after the map
+        return await _Walk(job, gateways, emit).output()
+
+
+async def in_a_flow(job: Job, gateways: Gateways, emit: Emit) -> Any:
+    """The same in a Prefect flow of its own, named as the definition, with the run's id as its parameter."""
     outputs: list[Any] = []
     main = asyncio.current_task()
     assert main is not None
 
     async def flow(run_id: str) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, main.cancel)  # Prefect has put its own there
-        async with atransaction(commit_mode=CommitMode.EAGER):  # else what is in a map's cache is found only after the map
-            outputs.append(await walk.output())
+        outputs.append(await steps_of(job, gateways, emit))
 
+    about = job.definition["description"] or None
     name = _BANNED.sub(" ", job.definition["name"]).strip() or "flow"
-    made = Flow(
-        flow, name=name, validate_parameters=False, persist_result=False, description=job.definition["description"] or None
-    )
-    return made, outputs
+    await Flow(flow, name=name, validate_parameters=False, persist_result=False, description=about)(run_id=job.run)
+    return outputs[0]
 
 
 @dataclass

@@ -256,3 +256,50 @@ async def give_back(connection: Connection, held: Mapping[UUID, int]) -> None:
 async def statistics(connection: Connection) -> list[DictRow]:
     """Runs by engine and status, over all users (`run_statistics`)."""
     return await (await connection.execute("SELECT * FROM auralink.run_statistics()")).fetchall()
+
+
+async def is_current(connection: Connection, run_id: UUID, attempt: int) -> bool:
+    """Whether an attempt is the one that is under way; if so, it is until the end of the transaction."""
+    query = "SELECT 1 FROM auralink.runs WHERE id = %s AND attempt = %s AND status = 'running' FOR SHARE"
+    return await (await connection.execute(query, [run_id, attempt])).fetchone() is not None
+
+
+async def open_place(
+    connection: Connection, user_id: UUID, run_id: UUID, attempt: int, code: bytes, seconds: float, deadline: float
+) -> None:
+    """A place for an attempt that works elsewhere, for who has the code of this hash."""
+    query = """
+    INSERT INTO auralink.runs_elsewhere (user_id, run_id, attempt, code, code_until, deadline)
+    VALUES (%s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s), %s)
+    ON CONFLICT (run_id, attempt) DO UPDATE SET code = excluded.code, code_until = excluded.code_until, taken_at = NULL
+    """
+    await connection.execute(query, [user_id, run_id, attempt, code, seconds, deadline])
+
+
+async def exchange_code(connection: Connection, code: bytes) -> DictRow | None:
+    """The run whose current attempt a code is for; the code is used up."""
+    return await (await connection.execute("SELECT * FROM auralink.exchange_engine_code(%s)", [code])).fetchone()
+
+
+async def see_place(connection: Connection, run_id: UUID, attempt: int) -> bool:
+    """Notes that an attempt elsewhere was heard of; False if there is none."""
+    query = "UPDATE auralink.runs_elsewhere SET seen_at = clock_timestamp() WHERE run_id = %s AND attempt = %s RETURNING 1"
+    return await (await connection.execute(query, [run_id, attempt])).fetchone() is not None
+
+
+async def leave_outcome(connection: Connection, run_id: UUID, attempt: int, outcome: Mapping[str, Any]) -> None:
+    """Keeps what came out of an attempt elsewhere, if nothing has yet."""
+    query = """
+    UPDATE auralink.runs_elsewhere SET outcome = coalesce(outcome, %s::json), seen_at = clock_timestamp()
+    WHERE run_id = %s AND attempt = %s
+    """
+    await connection.execute(query, [json_of(outcome), run_id, attempt])
+
+
+async def look_at_place(connection: Connection, run_id: UUID, attempt: int) -> DictRow | None:
+    """An attempt elsewhere."""
+    query = """
+    SELECT taken_at IS NOT NULL AS taken, extract(epoch FROM clock_timestamp() - seen_at)::float8 AS silent, outcome
+    FROM auralink.runs_elsewhere WHERE run_id = %s AND attempt = %s
+    """
+    return await (await connection.execute(query, [run_id, attempt])).fetchone()

@@ -37,8 +37,8 @@ TOKEN_GRACE = 120.0
 RETRY_EVERY = 0.5
 MAX_EVENTS = 200
 TRANSIENT = "token"
-FINAL = frozenset({"DeadlineExceeded"})
-"""Failures that another attempt would only repeat."""
+FINAL = frozenset({"DeadlineExceeded", "CancelledElsewhere"})
+"""Failures after which another attempt would only repeat them, or do what somebody has just cancelled."""
 Write = Callable[[Connection], Awaitable[bool]]
 
 
