@@ -131,6 +131,26 @@ async def test_a_graph_of_ones_own_and_a_name_of_its_own_are_needed(here: World)
     assert [item["workflow_id"] for item in named] == [made["workflow_id"]]
 
 
+async def test_what_a_graph_starts_and_there_is_not_is_a_warning(here: World) -> None:
+    inner = (await custom(here))["workflow_name"]
+    nodes = {
+        "first": {"type": "subworkflow", "name": inner},
+        "second": {"type": "subworkflow", "kind": "team", "name": inner},
+        "third": {"type": "map", "over": "[`1`]", "each": {"type": "subworkflow", "kind": "agent", "name": "nobody"}},
+    }
+    edges = [{"from": "first", "to": "second"}, {"from": "second", "to": "third"}, {"from": "third", "to": "end"}]
+    made = await custom(here, definition={"start": "first", "nodes": nodes, "edges": edges})
+    assert [warning["pointer"] for warning in made["warnings"]] == [
+        "/definition/nodes/second/name",
+        "/definition/nodes/third/each/name",
+    ]
+    assert "you have no agent 'nobody'" in made["warnings"][1]["message"]
+    itself = {"note": {"type": "subworkflow", "name": made["workflow_name"]}}
+    path = f"{API}/workflows/{made['workflow_id']}"
+    again = await here.http.patch(path, json={"definition": {**GRAPH, "nodes": itself, "output": None}})
+    assert (again.status_code, again.json()["warnings"]) == (200, [])
+
+
 async def test_a_workflow_starts_another_and_waits_for_it(here: World) -> None:
     inner = await custom(here)
     node = {"type": "subworkflow", "name": inner["workflow_name"], "input": {"n": 5}, "into": "result"}

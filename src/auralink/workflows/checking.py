@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator, SchemaError
 from pydantic import ValidationError
 
 from auralink.core.errors import InvalidRequest
-from auralink.core.warned import did_you_mean
+from auralink.core.warned import did_you_mean, token
 from auralink.workflows.definition import (
     END,
     Agent,
@@ -24,6 +24,7 @@ from auralink.workflows.definition import (
     Map,
     Memory,
     Node,
+    Subworkflow,
     Tool,
     written_by,
 )
@@ -109,6 +110,14 @@ def check(data: Any, *, tools: Collection[str] | None = None) -> Definition:
     if problems:
         raise DefinitionInvalid(problems)
     return definition
+
+
+def subworkflows(definition: Definition) -> Iterator[tuple[str, Subworkflow]]:
+    """The nodes that start other runs, with pointers to the names of these."""
+    for name, node in definition.nodes.items():
+        inner, pointer = (node.each, f"/nodes/{token(name)}/each") if isinstance(node, Map) else (node, f"/nodes/{token(name)}")
+        if isinstance(inner, Subworkflow):
+            yield f"{pointer}/name", inner
 
 
 def successors(definition: Definition) -> dict[str, list[str]]:

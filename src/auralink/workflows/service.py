@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 
 from auralink.auth.principal import Principal
 from auralink.core.db import Connection, Database
-from auralink.core.errors import InvalidRequest
+from auralink.core.errors import InvalidRequest, NotFound
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
@@ -17,7 +17,8 @@ from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Order, RunDetail
 from auralink.runs.starting import Startables
 from auralink.workflows import store
-from auralink.workflows.checking import DefinitionInvalid, Problem, check, read_text
+from auralink.workflows.checking import DefinitionInvalid, Problem, check, read_text, subworkflows
+from auralink.workflows.definition import Definition
 from auralink.workflows.errors import WorkflowNameTaken, agent_not_found, workflow_not_found
 from auralink.workflows.schemas import (
     Execute,
@@ -120,7 +121,8 @@ class Workflows:
     ) -> list[Warning]:
         """Checks a row, and puts the checked definition in its place (and in `changed`).
 
-        What a template could not do is a warning: it may never come to that. What a graph of the user's own could not do is refused.
+        What a template could not do is a warning: it may never come to that. What a graph of the user's own could not do is refused,
+        but for the runs that it starts: what they are of may be made after it.
         """
         self._require_engine(ENGINE)
         if row["agent_id"] is not None:
@@ -135,10 +137,26 @@ class Workflows:
         if row["definition"] is None:
             return _warnings(row, tools)
         if changed is None or {"definition", "mcp_integrations"} & changed.keys():
-            row["definition"] = _checked(row["definition"], tools)
+            definition = _checked(row["definition"], tools)
+            row["definition"] = definition.stored()
             if changed is not None and "definition" in changed:
                 changed["definition"] = row["definition"]  # type: ignore[index]  # ours: `change` has just made it
+            return await self._not_there(principal, definition, itself=row["name"])
         return []
+
+    async def _not_there(self, principal: Principal, definition: Definition, *, itself: str) -> list[Warning]:
+        """What the definition starts and the user has not."""
+        warnings = []
+        async with self._db.tenant(principal) as connection:
+            for pointer, node in subworkflows(definition):
+                if (node.kind, node.name) == ("workflow", itself):
+                    continue
+                try:
+                    await self._startables.of(node.kind).find_id(connection, node.name)
+                except NotFound as error:
+                    said = f"{error.message}; until there is one, a run that comes here fails"
+                    warnings.append(Warning(pointer=f"/definition{pointer}", message=said))
+        return warnings
 
     @staticmethod
     async def _require_agent(connection: Connection, agent_id: UUID) -> None:
@@ -158,11 +176,11 @@ class Workflows:
             raise DefinitionInvalid(problems)
 
 
-def _checked(definition: Any, tools: Any) -> dict[str, Any]:
-    """A definition as it is stored. Raises DefinitionInvalid with pointers into the body."""
+def _checked(definition: Any, tools: Any) -> Definition:
+    """A definition of a body. Raises DefinitionInvalid with pointers into the body."""
     try:
         data = read_text(definition) if isinstance(definition, str) else definition
-        return check(data, tools=tools).stored()
+        return check(data, tools=tools)
     except DefinitionInvalid as error:
         raise DefinitionInvalid([Problem(f"/definition{p['pointer']}", p["message"]) for p in error.extra["errors"]]) from None
 
