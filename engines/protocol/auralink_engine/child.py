@@ -59,10 +59,15 @@ class Outlet:
             rest = rest[os.write(self._fd, rest) :]
 
 
-def load(manifest: Manifest) -> ModuleType:
-    """Imports the engine and what it preloads, and warms it."""
+def preload(manifest: Manifest) -> None:
+    """Imports what takes long and needs nothing but itself."""
     for name in manifest.preload:
         importlib.import_module(name)
+
+
+def load(manifest: Manifest) -> ModuleType:
+    """Imports the engine and what it preloads, and warms it."""
+    preload(manifest)
     module = importlib.import_module(manifest.module)
     if hasattr(module, "warm"):
         module.warm()

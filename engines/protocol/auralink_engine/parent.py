@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from auralink_engine import PROTOCOL
-from auralink_engine.child import Outlet, load, perform, prepare
+from auralink_engine.child import Outlet, load, perform, preload, prepare
 from auralink_engine.confine import die_with_parent, home_environment, settled_threads
 from auralink_engine.job import Job
 from auralink_engine.lines import LineReader, LineTooLong, Tail, Writer, encode
@@ -106,6 +106,8 @@ class Parent:
                 self._begin()
             else:
                 self._spawn_own("--helper", os.open(os.devnull, os.O_RDONLY)).helps = True
+                if self._manifest.mode == "fork":
+                    preload(self._manifest)  # beside the helper's own start
             while not self._stopping:
                 self._turn()
         except (BrokenPipeError, ConnectionError):
