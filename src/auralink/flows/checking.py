@@ -4,7 +4,7 @@ What a definition names that is not part of it (tools, agents, teams, …) is li
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Literal
@@ -30,8 +30,13 @@ from auralink.flows.definition import (
     needs_of,
 )
 from auralink.workflows.checking import DefinitionInvalid, Problem
+from auralink.workflows.definition import ALWAYS_THERE
 from auralink.workflows.expressions import BadExpression, expressions_in, variables_in, variables_of
 
+INDEX = "index"
+"""The variable of maps and loops that says how many times came before."""
+WAYS = ("dict[str,any]", "constrained-str")
+"""What pydantic calls the two shapes that arguments may have."""
 _NO_TEMPLATES = {"name", "title", "type", "needs", "when", "on_error", "model", "output_schema"}
 
 
@@ -77,10 +82,14 @@ def _placed(steps: list[Step], pointer: str) -> Iterator[tuple[Step, str]]:
 
 def _shape_problems(error: ValidationError) -> Iterator[Problem]:
     for found in error.errors(include_url=False, include_input=False):
-        path = found["loc"]
-        # pydantic puts the tag of the union into the path behind the step's place; the document has no such level
-        parts = [str(part) for at, part in enumerate(path) if not (part in TYPES and at and isinstance(path[at - 1], int))]
+        parts = [str(part) for at, part in enumerate(found["loc"]) if not _is_pydantics(found["loc"], at)]
         yield Problem("".join(f"/{part}" for part in parts), found["msg"].removeprefix("Value error, ")[:500])
+
+
+def _is_pydantics(path: tuple[int | str, ...], at: int) -> bool:
+    """Whether a part of a path is no level of the document: pydantic puts the way that it took through a union into it."""
+    before = path[at - 1] if at else None
+    return (path[at] in TYPES and isinstance(before, int)) or (before == "arguments" and path[at] in WAYS)
 
 
 def _input_problems(definition: Definition) -> Iterator[Problem]:
@@ -102,12 +111,16 @@ def _name_problems(definition: Definition) -> Iterator[Problem]:
     for name, count in names.items():
         if count > 1:
             yield Problem("/steps", f"{count} steps are named {name!r}; each needs a name of its own in the whole flow")
-        if name in definition.variables():
-            yield Problem("/steps", f"a step is named {name!r}, as is a parameter; give it another name")
+        if name in definition.variables() | {INDEX}:
+            yield Problem("/steps", f"a step is named {name!r}, as is a variable; give it another name")
+    for step, pointer in _placed(definition.steps, "/steps"):
+        if isinstance(step, Map) and step.item in {*names, *ALWAYS_THERE, INDEX}:
+            yield Problem(f"{pointer}/item", f"{step.item!r} is the name of a step or of a variable; give the item another name")
 
 
-def _block_problems(steps: list[Step], pointer: str, known: frozenset[str]) -> Iterator[Problem]:
-    """The problems of a block whose steps may read `known`, and what they need."""
+def _block_problems(steps: list[Step], pointer: str, known: frozenset[str], *, again: bool = False) -> Iterator[Problem]:
+    """The problems of a block whose steps may read `known`, and what they need; in a block that is done `again` also what those behind
+    them gave in the pass before."""
     here = {step.name for step in steps}
     needs = {step.name: needs_of(steps, at) for at, step in enumerate(steps)}
     for at, step in enumerate(steps):
@@ -127,7 +140,12 @@ def _block_problems(steps: list[Step], pointer: str, known: frozenset[str]) -> I
     for name in order:
         before[name] = frozenset({name for need in needs[name] for name in (need, *before[need])})
     for at, step in enumerate(steps):
-        yield from _step_problems(step, f"{pointer}/{at}", known | before[step.name], here - before[step.name])
+        read = before[step.name] | (frozenset({step.name, *_behind(step.name, before)}) if again else frozenset())
+        yield from _step_problems(step, f"{pointer}/{at}", known | read, here - read - {step.name})
+
+
+def _behind(name: str, before: Mapping[str, Collection[str]]) -> Iterator[str]:
+    return (other for other, waits_for in before.items() if name in waits_for)
 
 
 def _step_problems(step: Step, pointer: str, known: frozenset[str], beside: Collection[str]) -> Iterator[Problem]:
@@ -145,8 +163,7 @@ def _step_problems(step: Step, pointer: str, known: frozenset[str], beside: Coll
     for where, block in blocks_of(step):
         if (when := getattr(block, "when", None)) is not None and block is not step:
             yield from _reading(when, f"{pointer}{where}/when", known, beside, expression=True)
-        read = known | inner | (frozenset(s.name for s in block.steps) if isinstance(step, Loop) else frozenset())
-        yield from _block_problems(block.steps, f"{pointer}{where}/steps", read)
+        yield from _block_problems(block.steps, f"{pointer}{where}/steps", known | inner, again=isinstance(step, Loop))
         after = known | inner | {s.name for s in block.steps}
         yield from _reading(block.output, f"{pointer}{where}/output", after, beside)
         if isinstance(step, Loop):
@@ -156,8 +173,8 @@ def _step_problems(step: Step, pointer: str, known: frozenset[str], beside: Coll
 def _inner_variables(step: Step) -> frozenset[str]:
     """What the steps in a step's blocks may read besides what it may."""
     if isinstance(step, Map):
-        return frozenset({step.item, "index"})
-    return frozenset({"index"}) if isinstance(step, Loop) else frozenset()
+        return frozenset({step.item, INDEX})
+    return frozenset({INDEX}) if isinstance(step, Loop) else frozenset()
 
 
 def _reading(

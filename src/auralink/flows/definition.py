@@ -173,6 +173,8 @@ class Definition(_Part):
 
     @model_validator(mode="after")
     def _is_not_too_large(self) -> Self:
+        if depth_of(self.steps) > MAX_DEPTH:
+            raise ValueError(f"its blocks stand in one another too deeply; {MAX_DEPTH} are the most")
         count = sum(1 for _ in every_step(self.steps))
         if count > MAX_STEPS:
             raise ValueError(f"it has {count} steps; {MAX_STEPS} are the most")
@@ -190,6 +192,7 @@ class Definition(_Part):
 
 
 MAX_STEPS = 500
+MAX_DEPTH = 20
 
 
 def blocks_of(step: Step) -> Iterator[tuple[str, Block]]:
@@ -208,6 +211,15 @@ def every_step(steps: list[Step]) -> Iterator[Step]:
         yield step
         for _, block in blocks_of(step):
             yield from every_step(block.steps)
+
+
+def depth_of(steps: list[Step]) -> int:
+    """How many blocks stand in one another."""
+    depth = 0
+    while steps:
+        depth += 1
+        steps = [inner for step in steps for _, block in blocks_of(step) for inner in block.steps]
+    return depth
 
 
 def needs_of(steps: list[Step], at: int) -> list[str]:

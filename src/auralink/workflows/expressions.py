@@ -27,11 +27,14 @@ def variables_of(expression: str) -> frozenset[str]:
     """The variables of the state that an expression reads. Raises BadExpression."""
     try:
         tree = jmespath.compile(expression.strip()).parsed
+        negated, read = _reads_of_a_negation(tree), frozenset(_roots(tree))
     except JMESPathError as error:
         raise BadExpression(f"{expression.strip()!r} is no JMESPath expression: {' '.join(str(error).split())}") from None
-    if _reads_of_a_negation(tree):
+    except RecursionError:
+        raise BadExpression(f"{expression.strip()[:100]!r} … is nested too deeply") from None
+    if negated:
         raise BadExpression(f"{expression.strip()!r} reads a member of a negation, which has none; put it as !(name.member)")
-    return frozenset(_roots(tree))
+    return read
 
 
 def expressions_in(template: str) -> Iterator[str]:
@@ -102,7 +105,7 @@ def _reads_of_a_negation(tree: Any) -> bool:
     """`!` binds closer than `.`: `!a.b` is always null, which nobody means."""
     children = tree.get("children", ())
     if tree["type"] in _FIRST_ONLY and children and children[0]["type"] == "not_expression":
-        return tree["type"] != "pipe"
+        return bool(tree["type"] != "pipe")
     return any(_reads_of_a_negation(child) for child in children if isinstance(child, dict))  # a slice has numbers
 
 
