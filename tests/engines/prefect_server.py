@@ -1,7 +1,9 @@
 """A real Prefect server and its process workers, as processes of their own. `make prefect-server` runs one."""
 
 import contextlib
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx2
 import psutil
 
 from auralink.runs.engine_manifest import default_root, get_place
@@ -38,7 +41,11 @@ class PrefectServer:
     def start(self) -> None:
         """Starts it, and waits until it answers."""
         more = {"PREFECT_UI_ENABLED": "false", "PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
-        database = {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{self._home / 'server.db'}"}
+        database = self._home / "server.db"
+        if not database.exists():  # as the engine has kept it; making it takes half the start
+            for empty in get_place(default_root(), "prefect").environment.glob("prefect-*.db"):
+                shutil.copyfile(empty, database)
+        more |= {"PREFECT_API_DATABASE_CONNECTION_URL": f"sqlite+aiosqlite:///{database}"}
         command = [
             "uvicorn",
             "--factory",
@@ -48,7 +55,7 @@ class PrefectServer:
             "--log-level",
             "error",
         ]
-        self._process = self._spawn(command, "server.log", more | database)
+        self._process = self._spawn(command, "server.log", more)
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until and self._process.poll() is None:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=5):
@@ -64,6 +71,11 @@ class PrefectServer:
         """What a command of Prefect prints."""
         command = [str(_python()), "-m", "prefect", *arguments]
         return subprocess.run(command, env=self.environment | variables, check=True, capture_output=True, text=True).stdout
+
+    def add_pool(self, template: Path) -> None:
+        """Makes the work pool, of processes."""
+        pool = {"name": POOL, "type": "process", "base_job_template": json.loads(template.read_text())}
+        httpx2.post(f"{self.url}/work_pools/", json=pool, timeout=60, trust_env=False).raise_for_status()
 
     @contextlib.contextmanager
     def worker(self) -> Iterator["subprocess.Popen[bytes]"]:

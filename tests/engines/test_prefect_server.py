@@ -1,7 +1,7 @@
 """Flows on a real Prefect server with a process worker: through it, cancelled from both sides, and with everything killed.
 
-The server, its worker and the flow's process take a minute; without AURALINK_TEST_PREFECT_SERVER (`make test-prefect` sets it) only
-what needs none of them is run.
+Server, worker and flow take their time, so without AURALINK_TEST_PREFECT_SERVER (`make test-prefect` sets it) nothing is killed: one
+flow goes there and back.
 """
 
 import asyncio
@@ -33,8 +33,8 @@ from tests.worlds import World, require_engine, world
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(400),
-    pytest.mark.skipif(not os.environ.get("AURALINK_TEST_PREFECT_SERVER"), reason="takes minutes; `make test-prefect` runs it"),
 ]
+long = pytest.mark.skipif(not os.environ.get("AURALINK_TEST_PREFECT_SERVER"), reason="takes minutes; `make test-prefect` runs it")
 CONFIG = MCPConfig.model_validate(
     {"mcp_servers": {name: {"transport": "in_process", "timeout": 60} for name in ("deepwiki", "memory", "sequential_thinking")}}
 )
@@ -50,7 +50,7 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]
     server.start()
     try:
         template = Path(__file__).resolve().parents[2] / "deploy" / "prefect" / "process.json"
-        server.prefect("work-pool", "create", POOL, "--type", "process", "--base-job-template", str(template))
+        server.add_pool(template)
         command = [sys.executable, "-m", "auralink", "flows", "deploy", "--pool", POOL]
         done = subprocess.run(command, env=server.environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -129,6 +129,7 @@ async def test_a_flow_runs_on_the_server_and_both_sides_name_each_other(prefect:
     assert set(flow_run["parameters"]) == {"run_id", "code", "url"}
 
 
+@long
 async def test_cancelling_travels_both_ways(prefect: PrefectServer, here: World) -> None:
     ours, theirs = await begun(here, thinking(), items=[1]), await begun(here, thinking(), items=[2])
 
@@ -149,6 +150,7 @@ async def test_cancelling_travels_both_ways(prefect: PrefectServer, here: World)
     await until(gone, 60)
 
 
+@long
 async def test_killing_worker_flow_and_server_loses_and_repeats_nothing(prefect: PrefectServer, here: World) -> None:
     before = len(here.sql("SELECT 1 FROM auralink.thinking_thoughts"))
     with prefect.worker():
