@@ -1,10 +1,20 @@
 """Flows over REST: kept, checked when they are saved, drawn, run and put on schedules."""
 
+import asyncio
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import orjson
 import pytest
 
+from auralink.client import ApiError, AuraLink
+from auralink.core.db import Database
+from auralink.core.secret import Secret
+from auralink.definitions import build_startables
+from auralink.schedules.clock import Clock
+from tests.isolation.process import auralink
+from tests.runs.support import runs_of
 from tests.service import API, unique
 from tests.worlds import WAIT, World
 
@@ -252,3 +262,55 @@ async def test_a_flow_is_put_on_a_schedule_and_paused(here: World) -> None:
     assert [error["pointer"] for error in wrong.json()["errors"]] == ["/input_parameters/n"]
     neither = await here.http.post(path, json={})
     assert (neither.status_code, neither.json()["code"]) == (422, "schedule_invalid")
+
+
+async def test_runs_that_were_due_while_nobody_was_there_are_made_up_for_if_one_wants_that(here: World) -> None:
+    made, skipping = await flow(here), await flow(here)
+    wants = await here.make(f"/flows/{made['flow_id']}/schedules", interval=3600, input_parameters={"n": 7}, missed="catch_up")
+    other = await here.make(f"/flows/{skipping['flow_id']}/schedules", interval=3600)
+    for schedule in (wants, other):
+        query = "UPDATE auralink.schedules SET next_at = clock_timestamp() - interval '2 hours 5 minutes' WHERE id = %s"
+        here.sql(query, schedule["schedule_id"])
+    db = Database(here.database.service, min_size=1, max_size=2)
+    await db.open()
+    async with runs_of(db) as runs:
+        clock = Clock(db, build_startables(runs))
+        while await clock.tick():
+            pass
+    await db.close()
+    done = (await here.http.get(f"{API}/flows/{made['flow_id']}/runs")).json()["items"]
+    assert [run["input_parameters"] for run in done] == [{"n": 7}] * 3
+    for run in done:
+        assert (await here.reaches(run["flow_run_id"], "succeeded"))["output"]["pair"] == [7, 7]
+    assert (await here.http.get(f"{API}/flows/{skipping['flow_id']}/runs")).json()["items"] == []
+
+
+async def test_the_runs_of_flows_are_counted_for_themselves(here: World) -> None:
+    await ran(here, (await flow(here))["flow_id"])
+    metrics = (await here.http.get("/metrics")).text
+    [line] = [line for line in metrics.splitlines() if line.startswith('auralink_prefect_flows_total{outcome="succeeded"}')]
+    assert float(line.split()[1]) >= 1
+
+
+async def test_the_client_makes_runs_and_draws_flows(here: World) -> None:
+    async with AuraLink(here.service.url, Secret(here.service.token(here.user))) as client:
+        made = await client.create_flow(unique(), definition=DEFINITION)
+        assert await client.find_flow(made.flow_name) == made.flow_id == await client.find_flow(str(made.flow_id))
+        assert len((await client.flow_graph(made.flow_id)).nodes) == 2
+        started = await client.execute_flow(made.flow_id, {"n": 1}, room_id="r9")
+        assert (await client.run_when_ended(started.run_id)).output == {"pair": [1, 1], "room": "r9"}
+        seen = await client.flow_run(made.flow_id, started.run_id)
+        assert [step.state for step in seen.steps] == ["Completed", "Completed"]
+        assert (await client.flow_runs(made.flow_id)).items == [seen]
+        assert (await client.schedule_flow(made.flow_id, cron="@daily", paused=True)).next_at is None
+        with pytest.raises(ApiError, match="you have no flow"):
+            await client.find_flow(str(uuid4()))
+
+
+async def test_a_flow_is_run_from_the_command_line(here: World, tmp_path: Path) -> None:
+    made = await flow(here)
+    variables = {"AURALINK_URL": here.service.url, "AURALINK_TOKEN": here.service.token(here.user)}
+    said = ("run", "flow", made["flow_name"], "--input", '{"n": 4}', "--wait", "--json")
+    done = await asyncio.to_thread(auralink, *said, data_dir=tmp_path, **variables)
+    assert done.returncode == 0, done.stderr
+    assert orjson.loads(done.stdout)["output"] == {"pair": [4, 4], "room": None}
