@@ -13,13 +13,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import indexing, models, peers, processes, runs, strain, teams, tools
+from bench import flows, indexing, models, peers, processes, runs, strain, teams, tools
 from bench.service import running_service, start_times
 
 CALLERS, QUICK_CALLERS = (1, 10, 50, 200), (1, 50)
 SECONDS, QUICK_SECONDS = 2.0, 0.6
 FILES, QUICK_FILES = 5000, 500
-SUBJECTS = ("tools", "models", "runs", "teams", "strain", "wiki")
+SUBJECTS = ("tools", "models", "runs", "teams", "flows", "strain", "wiki")
 
 
 def main() -> None:
@@ -45,6 +45,8 @@ def main() -> None:
             runs.measure(console, _place(home, "runs"), quick=chosen.quick)
         if "teams" in subjects:
             teams.measure(console, _place(home, "teams"), quick=chosen.quick)
+        if "flows" in subjects:
+            flows.measure(console, _place(home, "flows"), quick=chosen.quick)
         if "strain" in subjects:
             _strain(console, _place(home, "strain"), quick=chosen.quick)
 
