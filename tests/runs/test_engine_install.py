@@ -45,7 +45,7 @@ def test_an_environment_is_made_once_and_again_when_the_lock_has_changed(place: 
 
 def test_an_installation_that_fails_says_why_and_does_not_count(place: Place) -> None:
     place.lock.write_text(LOCK)
-    with pytest.raises(InstallationFailed, match="(?s)said:.*nothing-of-this-name"):
+    with pytest.raises(InstallationFailed, match=r"(?s)said:.*nothing-of-this-name"):
         install(place, lambda _: None)
     assert place.state() == "missing"
 
