@@ -80,6 +80,23 @@ async def test_an_answer_is_streamed_as_the_run_goes(here: World) -> None:
     assert told["thread_id"] == orjson.loads(events[0]["data"])["thread_id"]
 
 
+async def test_words_come_before_the_message_that_they_are_of_and_have_no_id(here: World) -> None:
+    someone, message = await agent(here, model="auralink/offline"), "Tell me about the river. " * 20
+    answer = await here.http.post(f"{API}/agents/{someone}/chat", json={"message": message, "stream": True})
+    events = parsed(answer.text)
+    words = [event for event in events if event["event"] == "token"]
+    assert words
+    assert all("id" not in event for event in words)
+    told = orjson.loads(events[-1]["data"])
+    assert "".join(orjson.loads(event["data"])["data"]["text"] for event in words) == told["answer"]
+    (said,) = (at for at, event in enumerate(events) if event["event"] == "message" and '"assistant"' in event["data"])
+    assert events.index(words[-1]) < said, "the words are there before the whole"
+    seqs = [int(event["id"]) for event in events if "id" in event]
+    assert seqs == list(range(1, len(seqs) + 1))
+    again = await here.http.get(f"{API}/runs/{told['run_id']}/events")
+    assert "token" not in [event["event"] for event in parsed(again.text)], "words are not stored"
+
+
 async def test_what_the_user_wrote_is_never_read_as_a_template(here: World) -> None:
     someone = await agent(here, instructions="Keep {{ now }} and {{ nonsense")
     assert (await said(here, someone, "braces {{ message }}"))["answer"] == "Keep {{ now }} and {{ nonsense"

@@ -30,7 +30,7 @@ from auralink.core.errors import InvalidRequest
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.mcp.federation import Federation
-from auralink.runs.schemas import Event, Order, RunDetail
+from auralink.runs.schemas import Event, Order, RunDetail, Token
 from auralink.runs.service import Runs
 from auralink.runs.starting import Startables
 from auralink.workflows.checking import DefinitionInvalid
@@ -134,8 +134,8 @@ class Agents:
         run = await self._runs.wait(principal, talk.run_id, within, or_for_a_person=True)
         return answer_of(talk, run)
 
-    async def follow(self, principal: Principal, talk: Talk) -> AsyncIterator[Event | ChatAnswer | None]:
-        """The run's events as they happen (None now and then, when there are none), then the answer."""
+    async def follow(self, principal: Principal, talk: Talk) -> AsyncIterator[Event | Token | ChatAnswer | None]:
+        """The run's events and words as they come (None now and then, when there are none), then the answer."""
         async for event in self._runs.events(principal, talk.run_id):
             yield event
         yield answer_of(talk, await self._runs.get(principal, talk.run_id))

@@ -232,7 +232,8 @@ class AuraLink:
         return await self.run(run_id)
 
     async def run_events(self, run_id: UUID) -> AsyncIterator[dict[str, Any]]:
-        """The run's events as they happen, each {"type", "seq", "at", "data"}, to its end; a connection that breaks is made anew."""
+        """The run's events as they happen, each {"type", "seq", "at", "data"} (`token`: {"type", "data"}), to its end; a connection that
+        breaks is made anew."""
         reader, seen = EventReader(), 0
         while True:
             with contextlib.suppress(httpx2.TransportError):
@@ -243,7 +244,7 @@ class AuraLink:
                         raise ApiError(_problem(response))
                     async for event in reader.read(response.aiter_bytes()):
                         told = orjson.loads(event.data)
-                        seen = told["seq"]
+                        seen = told.get("seq", seen)
                         yield {"type": event.name, **told}
                     return
             await self.run(run_id)  # raises ServiceUnreachable, if that is why

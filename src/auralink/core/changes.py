@@ -5,11 +5,13 @@ remembers anything is told when it is lost, and remembers nothing until `listeni
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
 import psycopg
 import structlog
+from psycopg import sql
 
 from auralink.core.secret import Secret
 
@@ -17,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 RECONNECT_EVERY = 1.0
 CHANNEL = "auralink_changed"
+Hear = Callable[[str], None]
+"""Takes the payload of a notice."""
 
 
 class Change(NamedTuple):
@@ -45,12 +49,17 @@ class Changes:
     def __init__(self, dsn: Secret) -> None:
         self._dsn = dsn
         self._subscribers: list[Subscriber] = []
+        self._hears: dict[str, list[Hear]] = {}
         self._task: asyncio.Task[None] | None = None
         self.listening = False
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Tells `subscriber` of what comes."""
         self._subscribers.append(subscriber)
+
+    def listen(self, channel: str, hear: Hear) -> None:
+        """Tells `hear` what is said on another channel; to be called before `open`. What is said while nobody listens is lost."""
+        self._hears.setdefault(channel, []).append(hear)
 
     async def open(self) -> None:
         """Starts listening."""
@@ -79,9 +88,14 @@ class Changes:
             self._dsn.reveal(), autocommit=True, connect_timeout=5, application_name="auralink listener"
         )
         async with connection:
-            await connection.execute(f"LISTEN {CHANNEL}")
+            for channel in (CHANNEL, *self._hears):
+                await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
             self.listening = True
             async for notice in connection.notifies():
+                for hear in self._hears.get(notice.channel, ()):
+                    hear(notice.payload)
+                if notice.channel != CHANNEL:
+                    continue
                 change = change_of(notice.payload)
                 for subscriber in self._subscribers:
                     subscriber.changed(change)

@@ -15,7 +15,19 @@ from auralink.core.errors import InvalidRequest
 from auralink.core.http import JSONBytes, dumps
 from auralink.core.idempotency import idempotently
 from auralink.core.paging import Limit, decode_cursor
-from auralink.runs.schemas import Accepted, Event, Fork, JournalPage, Run, RunDetail, RunKind, RunPage, Status, StepDecision
+from auralink.runs.schemas import (
+    Accepted,
+    Event,
+    Fork,
+    JournalPage,
+    Run,
+    RunDetail,
+    RunKind,
+    RunPage,
+    Status,
+    StepDecision,
+    Token,
+)
 from auralink.runs.service import Runs
 
 PREFIX = "/api/v1/runs"
@@ -148,15 +160,18 @@ def preferred_wait(prefer: str) -> float:
     return 0.0
 
 
-async def _sse(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
+async def _sse(events: AsyncIterator[Event | Token | None]) -> AsyncIterator[bytes]:
     async for event in events:
         yield server_sent(event)
 
 
-def server_sent(event: Event | None) -> bytes:
-    """An event as a server sends it; for None a comment line, which keeps proxies awake."""
+def server_sent(event: Event | Token | None) -> bytes:
+    """An event as a server sends it; words have no id, so that `Last-Event-ID` stays that of a stored event; for None a comment line,
+    which keeps proxies awake."""
     if event is None:
         return b": alive\n\n"
+    if isinstance(event, Token):
+        return b"event: token\ndata: %s\n\n" % dumps({"data": event.data})
     data = dumps({"seq": event.seq, "at": event.at, "data": event.data})
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.seq, event.type.encode(), data)
 

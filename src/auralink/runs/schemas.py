@@ -132,6 +132,12 @@ class Event(BaseModel):
     at: datetime
 
 
+class Token(BaseModel):
+    """Words of a model as they come; not stored, so it has no number."""
+
+    data: Any
+
+
 class JournalEntry(BaseModel):
     """A call of a run: what was asked, and what was answered."""
 

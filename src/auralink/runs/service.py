@@ -9,7 +9,7 @@ from psycopg.rows import DictRow
 
 from auralink.audit.schemas import Operation
 from auralink.audit.store import insert_records
-from auralink.core.changes import Change, Changes
+from auralink.core.changes import Changes
 from auralink.core.db import Connection, Database, Tenant
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
@@ -17,6 +17,7 @@ from auralink.journal.errors import StepDecided, StepNotFound
 from auralink.journal.recorded import result_text
 from auralink.runs import store
 from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, RunNotResumable, run_not_found
+from auralink.runs.following import Following
 from auralink.runs.schemas import (
     FOR_A_PERSON,
     Event,
@@ -32,8 +33,10 @@ from auralink.runs.schemas import (
     RunLimits,
     RunPage,
     StepDecision,
+    Token,
     Work,
 )
+from auralink.runs.tokens import ANNOUNCE_EVERY
 
 LOOK_EVERY = 0.2
 """Seconds between two looks for events of a run that somebody follows; changes of its status are announced at once."""
@@ -48,17 +51,7 @@ class Runs:
 
     def __init__(self, db: Database, changes: Changes) -> None:
         self._db = db
-        self._watched: dict[UUID, set[asyncio.Event]] = {}
-        changes.subscribe(self)
-
-    def changed(self, change: Change) -> None:
-        """A run has another status: whoever watches it looks."""
-        if change.table == "runs":
-            for event in self._watched.get(change.row_id, ()):
-                event.set()
-
-    def lost(self) -> None:
-        """Nothing is remembered: watchers look by themselves as well."""
+        self._following = Following(changes)
 
     async def accept(
         self,
@@ -119,42 +112,44 @@ class Runs:
         Raises RunNotFound.
         """
         until = asyncio.get_running_loop().time() + seconds
-        with_change = self._watch(run_id)
-        try:
+        with self._following.following(run_id) as follower:
             while True:
                 run = await self.get(principal, run_id)
                 left = until - asyncio.get_running_loop().time()
                 if run.finished or left <= 0 or (or_for_a_person and run.reason in FOR_A_PERSON):
                     return run
-                await _changed(with_change, min(left, 1.0))
-        finally:
-            self._unwatch(run_id, with_change)
+                async for _ in follower.words(min(left, 1.0)):
+                    pass
 
-    async def events(self, principal: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[Event | None]:
-        """The run's events after number `after`, each once and in order, to the last; None now and then, when nothing happens.
+    async def events(self, principal: Tenant, run_id: UUID, *, after: int = 0) -> AsyncIterator[Event | Token | None]:
+        """The run's events after number `after`, each once and in order, to the last, and between them the words of its models as they
+        come; None now and then, when nothing happens.
 
         Raises RunNotFound.
         """
-        with_change = self._watch(run_id)
-        quiet_since = asyncio.get_running_loop().time()
-        try:
+        clock = asyncio.get_running_loop().time
+        quiet_since, announced = clock(), -ANNOUNCE_EVERY
+        with self._following.following(run_id) as follower:
             while True:
                 async with self._db.tenant(principal) as connection:
                     run = await _get(connection, run_id)  # first: a run that has ended adds nothing after this
                     rows = await store.events(connection, run_id, after=after, limit=BATCH)
+                    if not run.finished and clock() - announced >= ANNOUNCE_EVERY:
+                        announced = clock()
+                        await store.announce_follower(connection, run_id)
                 for row in rows:
                     yield Event(**row)
                 if rows:
-                    after, quiet_since = rows[-1]["seq"], asyncio.get_running_loop().time()
+                    after, quiet_since = rows[-1]["seq"], clock()
                 elif run.finished:
                     return
-                if len(rows) < BATCH:
-                    await _changed(with_change, LOOK_EVERY)
-                if asyncio.get_running_loop().time() - quiet_since >= HEARTBEAT:
-                    quiet_since = asyncio.get_running_loop().time()
+                if len(rows) < BATCH and not run.finished:
+                    async for words in follower.words(LOOK_EVERY):
+                        yield words
+                        quiet_since = clock()
+                if clock() - quiet_since >= HEARTBEAT:
+                    quiet_since = clock()
                     yield None
-        finally:
-            self._unwatch(run_id, with_change)
 
     async def journal(self, principal: Tenant, run_id: UUID, *, after: int, limit: int) -> JournalPage:
         """A part of the run's journal. Raises RunNotFound."""
@@ -286,33 +281,12 @@ class Runs:
         await store.wake_workers(connection, values["engine"])
         return row
 
-    def _watch(self, run_id: UUID) -> asyncio.Event:
-        event = asyncio.Event()
-        self._watched.setdefault(run_id, set()).add(event)
-        return event
-
-    def _unwatch(self, run_id: UUID, event: asyncio.Event) -> None:
-        watchers = self._watched[run_id]
-        watchers.discard(event)
-        if not watchers:
-            del self._watched[run_id]
-
 
 def _anew(status: str) -> str:
     """How a run that has ended is run once more."""
     if status in RESUMABLE:
         return "POST …/resume goes on where it ended"
     return "POST …/fork goes on from one of its entries, POST …/replay runs it against its journal"
-
-
-async def _changed(event: asyncio.Event, seconds: float) -> None:
-    """Returns when the status has changed, or after `seconds`."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
-    event.clear()
 
 
 def _attested(principal: Tenant, request: Mapping[str, Any]) -> Operation:

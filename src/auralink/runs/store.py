@@ -7,9 +7,14 @@ from uuid import UUID
 import orjson
 from psycopg.rows import DictRow
 
+from auralink.core.changes import CHANNEL
 from auralink.core.db import Connection
 from auralink.core.paging import Position
 
+TOKENS = "auralink_tokens"
+"""The channel on which followers of runs hear what the models say just now."""
+FOLLOWED = "followed"
+"""What followers announce, as if it were a table: a run that they follow."""
 SUMMARY = """id AS run_id, kind, engine, definition_id, status, reason, wait_until, mode, step, attempt, priority, room_id, call_id,
     parent_id, source_id, steps, replayed, diverged, tokens, cost_usd, accepted_at, started_at, finished_at, output, error"""
 DETAIL = f"{SUMMARY}, definition, input, limits, state"
@@ -231,6 +236,16 @@ async def add_events(connection: Connection, run_id: UUID, attempt: int, said: S
     query = "SELECT auralink.add_run_events(%s, %s, %s::json) AS added"
     row = await (await connection.execute(query, [run_id, attempt, json_of(said)])).fetchone()
     return bool(row and row["added"])
+
+
+async def notify(connection: Connection, notices: Sequence[str]) -> None:
+    """Says something to whoever follows runs."""
+    await connection.execute("SELECT pg_notify(%s, notice) FROM unnest(%s::text[]) AS notice", [TOKENS, list(notices)])
+
+
+async def announce_follower(connection: Connection, run_id: UUID) -> None:
+    """Tells workers that a run is followed."""
+    await connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, f"{FOLLOWED}:{run_id}"])
 
 
 async def finish(connection: Connection, run_id: UUID, attempt: int, status: str, *, output: Any, error: Any) -> bool:

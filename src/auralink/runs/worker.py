@@ -24,6 +24,7 @@ from auralink.core.errors import AuralinkError
 from auralink.runs import store
 from auralink.runs.engines import Failure, OnEvent, Result, Start
 from auralink.runs.queue import WakeUps
+from auralink.runs.tokens import Followed, Words
 
 log = structlog.get_logger(__name__)
 
@@ -133,13 +134,16 @@ class Worker:
         self._id = uuid4()
         self._slots = asyncio.Semaphore(options.concurrency)
         self._held: dict[UUID, _Held] = {}
+        self.followed = Followed()
         self._look = asyncio.Event()
         self._stopping = False
         self._wake_ups = WakeUps(db.dsn, self._take, engines=options.engines, concurrency=options.concurrency)
         changes.subscribe(self)
 
     def changed(self, change: Change) -> None:
-        """A run has another status: if it is one of ours, see what that is."""
+        """A run has another status: if it is one of ours, see what that is. Or somebody follows one, perhaps of ours."""
+        if change.table == store.FOLLOWED:
+            self.followed.add(change.row_id)
         if change.table == "runs" and change.row_id in self._held:
             self._look.set()
 
@@ -207,8 +211,8 @@ class Worker:
         if before is not None:
             before.stop()
             await asyncio.wait([before.task])
-        telling = _Telling(self, attempt)
-        teller = asyncio.create_task(telling.write())
+        telling = _Telling(self, attempt, Words(self._db, attempt.run_id, self.followed))
+        tellers = [asyncio.create_task(duty) for duty in (telling.write(), telling.words.send())]
         try:
             outcome = await self._execute(attempt, telling)
             await telling.said_all()
@@ -218,8 +222,9 @@ class Worker:
         except Exception:  # the edge of the attempt: the lease runs out and the run is taken again
             log.exception("an attempt ended in a mistake of the worker", run=str(attempt.run_id), attempt=attempt.number)
         finally:
-            teller.cancel()
-            await asyncio.gather(teller, return_exceptions=True)
+            for teller in tellers:
+                teller.cancel()
+            await asyncio.gather(*tellers, return_exceptions=True)
 
     async def _execute(self, attempt: Attempt, telling: "_Telling") -> Result | Failure:
         try:
@@ -331,6 +336,7 @@ class _Telling:
 
     worker: Worker
     attempt: Attempt
+    words: Words
     _said: list[dict[str, Any]] = field(default_factory=list)
     _more: asyncio.Event = field(default_factory=asyncio.Event)
     _written: asyncio.Event = field(default_factory=asyncio.Event)
@@ -339,6 +345,7 @@ class _Telling:
     async def hear(self, event: dict[str, Any]) -> None:
         """Takes an event; waits while too many are unwritten. Raises AttemptOver."""
         if event["type"] == TRANSIENT:
+            self.words.hear(event.get("data"))
             return
         self._said.append(event)
         self._written.clear()
@@ -358,15 +365,21 @@ class _Telling:
         while True:
             await self._more.wait()
             self._more.clear()
+            await self.words.flush()
             batch = list(self._said)
-            add = partial(store.add_events, run_id=self.attempt.run_id, attempt=self.attempt.number, said=batch)
             try:
-                await self.worker.write(self.attempt, add)
+                await self.worker.write(self.attempt, partial(self._add, batch))
             except AttemptOver:
                 self._over = True
             del self._said[: len(batch)]
             if self._over or not self._said:
                 self._written.set()
+
+    async def _add(self, batch: list[dict[str, Any]], connection: Connection) -> bool:
+        added = await store.add_events(connection, self.attempt.run_id, self.attempt.number, batch)
+        if notices := self.words.stored():
+            await store.notify(connection, notices)
+        return added
 
 
 def gateways_at(base_url: str) -> Gateways:
