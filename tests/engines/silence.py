@@ -24,6 +24,7 @@ from typing import Any
 
 from auralink.runs.engine_manifest import MANIFEST, default_root, read_manifest
 from auralink.runs.engines import Engines, Result, Start
+from tests.engines.flows import flow_start
 from tests.engines.gateway import Gateway, running_gateway, said, wants
 from tests.engines.running import a_start, collector, graph
 from tests.engines.teams import a_team, member, team_start, tools_of
@@ -165,11 +166,17 @@ def model(body: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def start_of(engine: str, gateway: Gateway) -> Start:
-    """A team of two with a tool, in the engine's usual mode; of an engine for workflows, one agent with it."""
+    """A team of two with a tool, in the engine's usual mode; of an engine for workflows, one agent with it; a flow of two steps."""
     manifest = read_manifest(folder_of(engine) / MANIFEST)
     if "team" in manifest.kinds:
         team = a_team(manifest.modes[0], [member("reader", tools=[WIKI]), "writer"], limits={"turns": 4})
         return team_start(engine, team, gateway)
+    if "flow" in manifest.kinds:
+        steps = [
+            {"name": "read", "type": "tool", "tool": WIKI, "arguments": {"repoName": "a/b", "question": "How?"}, "cache": True},
+            {"name": "say", "type": "llm", "prompt": "{{ read.answer }}"},
+        ]
+        return flow_start({"steps": steps}, gateway, {})
     node = {"type": "agent", "prompt": "{{ question }}", "tools": [WIKI]}
     return a_start(graph({"ask": node}, ("ask", "end")), gateway, {"question": "How?"})
 

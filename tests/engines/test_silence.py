@@ -13,7 +13,8 @@ import pytest
 from auralink.runs.engine_manifest import default_root, find_places, get_place
 
 ROOT = Path(__file__).resolve().parents[2]
-ENGINES = [place.manifest.name for place in find_places(default_root()) if place.manifest.kinds & {"team", "workflow"}]
+ENGINES = [place.manifest.name for place in find_places(default_root())]
+LOOPBACK = "127.0.0.1"
 
 
 def silence(engine: str, folder: Path) -> dict[str, Any]:
@@ -35,8 +36,9 @@ def test_an_engine_reaches_for_nothing_but_the_gateways(engine: str, tmp_path: P
     told = silence(engine, tmp_path)
     assert told["outcome"] == "result"
     assert told["called"] >= 1
-    assert told["python"] == []
-    assert told["packets"] in ([], None)
+    with_helper = get_place(default_root(), engine).manifest.helper is not None  # it listens on a port of this machine
+    assert [line for line in told["python"] if not (with_helper and LOOPBACK in line)] == []
+    assert [packet for packet in told["packets"] or () if not (with_helper and LOOPBACK in packet)] == []
 
 
 def test_an_engine_that_reaches_out_is_heard(tmp_path: Path) -> None:
