@@ -101,7 +101,8 @@ async def test_workers_contribute_and_one_answer_is_made_of_it(here: World, mode
     output = await ran(here, await template(here, "agent_coordination"), mode=mode)
     assert [said["name"] for said in output["contributions"]] == ["Analyst", "Critic", "Practitioner"]
     assert output["failed"] == []
-    assert output["answer"]
+    assert "journal keeps what was done" in output["contributions"][0]["answer"]
+    assert "budget" in output["answer"]
 
 
 async def test_a_worker_that_is_not_there_does_not_stop_the_others(here: World) -> None:

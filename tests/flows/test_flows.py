@@ -309,7 +309,7 @@ async def test_the_client_makes_runs_and_draws_flows(here: World) -> None:
 
 async def test_a_flow_is_run_from_the_command_line(here: World, tmp_path: Path) -> None:
     made = await flow(here)
-    variables = {"AURALINK_URL": here.service.url, "AURALINK_TOKEN": here.service.token(here.user)}
+    variables: dict[str, Any] = {"AURALINK_URL": here.service.url, "AURALINK_TOKEN": here.service.token(here.user)}
     said = ("run", "flow", made["flow_name"], "--input", '{"n": 4}', "--wait", "--json")
     done = await asyncio.to_thread(auralink, *said, data_dir=tmp_path, **variables)
     assert done.returncode == 0, done.stderr
