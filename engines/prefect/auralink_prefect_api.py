@@ -19,6 +19,8 @@ from contextlib import closing, suppress
 from importlib.metadata import version
 from pathlib import Path
 
+import certifi
+
 Ready = Callable[[Mapping[str, str], Sequence[str]], None]
 HERE = "AURALINK_PREFECT_HERE"
 """The variable by which runs know that the API is theirs alone."""
@@ -54,7 +56,10 @@ def serve(home: Path, ready: Ready) -> None:
         def started() -> None:
             if not template.exists():
                 _keep(database, template)
-            ready({HERE: "1", "PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": password}, [url])
+            few = str(_few_certificates(home))
+            ready(
+                {HERE: "1", "PREFECT_API_URL": url, "PREFECT_API_AUTH_STRING": password, "PREFECT_API_SSL_CERT_FILE": few}, [url]
+            )
 
         asyncio.run(_serve(listener, started))
 
@@ -72,6 +77,14 @@ async def _serve(listener: socket.socket, started: Callable[[], None]) -> None:
     if server.started:
         started()
     await task
+
+
+def _few_certificates(home: Path) -> Path:
+    """A file with one certificate. Prefect's clients read all that there are, twice a flow, also for an address without TLS."""
+    end = "-----END CERTIFICATE-----"
+    file = home / "one.pem"
+    file.write_text(Path(certifi.where()).read_text(encoding="utf-8").partition(end)[0] + end + "\n", encoding="utf-8")
+    return file
 
 
 def _keep(database: Path, template: Path) -> None:

@@ -111,8 +111,8 @@ class _Following:
         self._heard = time.monotonic()
         if state is not None and state.name and state.name != self._told:
             self._told = state.name
-            about = {"kind": "flow_run", "flow_run": str(self._flow_run.id)}
-            self._emit("state", node=self._flow_run.name, state=state.name, **about)
+            about = {"state": state.name, "flow_run": str(self._flow_run.id)}
+            self._emit("log", level="info", message=f"the flow run {self._flow_run.name!r} is {state.name} in Prefect", **about)
         return state
 
     def _check(self, state: State[Any] | None, place: dict[str, Any]) -> None:
