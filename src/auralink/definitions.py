@@ -7,6 +7,7 @@ from typing import Any
 from auralink.agents.service import Agents
 from auralink.agents.starting import AgentStarter
 from auralink.auth.principal import Principal
+from auralink.core.buckets import Buckets
 from auralink.core.db import Database
 from auralink.flows.executions import Executions
 from auralink.flows.service import Flows
@@ -74,7 +75,7 @@ def build_startables(runs: Runs) -> Startables:
     return Startables(runs, by_kind)
 
 
-def build_definitions(db: Database, vault: Vault, federation: Federation, runs: Runs) -> Definitions:
+def build_definitions(db: Database, vault: Vault, federation: Federation, runs: Runs, buckets: Buckets) -> Definitions:
     """Wires the domains."""
     startables, root = build_startables(runs), default_root()
     require_engine = Engines(root).manifest
@@ -90,6 +91,6 @@ def build_definitions(db: Database, vault: Vault, federation: Federation, runs: 
         flows=Flows(db, federation, startables, schedules, require_engine),
         flow_executions=Executions(db),
         schedules=schedules,
-        webhooks=Webhooks(db, vault, startables),
+        webhooks=Webhooks(db, vault, startables, buckets),
         starts={kind: ByName(db, startables, kind) for kind in startables.by_kind},
     )

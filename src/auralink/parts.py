@@ -132,7 +132,7 @@ def build_parts(settings: Settings, config: MCPConfig, foundation: Foundation, a
         calls_a_minute=calls,
         journal=journal,
         runs=runs,
-        definitions=build_definitions(db, vault, mcp.federation, runs),
+        definitions=build_definitions(db, vault, mcp.federation, runs, buckets),
         wiki=wiki,
         mcp=mcp,
         llm=llm,

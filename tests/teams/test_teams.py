@@ -270,3 +270,11 @@ async def test_an_event_brings_a_task_or_is_the_context_of_the_usual_one(
     assert task.items() <= run["input"].items()
     if "task_description" not in data:
         assert run["input"]["additional_context"]["type"] == "call.ended"
+
+
+async def test_a_user_has_so_many_teams(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auralink.runs.starting.MAX_DEFINITIONS", 1)
+    async with here.service.client(unique()) as newcomer:
+        answers = [await newcomer.post(f"{API}/teams", json={"team_name": name, "members": []}) for name in ("first", "second")]
+        assert [answer.status_code for answer in answers] == [201, 409]
+        assert (answers[1].json()["code"], "you have 1 teams" in answers[1].json()["message"]) == ("too_many_definitions", True)

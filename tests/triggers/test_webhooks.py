@@ -174,3 +174,37 @@ async def test_an_event_that_does_not_fit_the_definition_says_why(here: World) -
     assert (answer.status_code, answer.json()["code"]) == (422, "input_invalid")
     assert [error["pointer"] for error in answer.json()["errors"]] == ["/data/question"]
     assert (await delivered(here, webhook, ["no object"])).json()["code"] == "event_invalid"
+
+
+async def test_a_webhook_takes_so_many_deliveries_a_minute_and_says_when_to_come_back(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auralink.webhooks.service.PER_MINUTE", 2)
+    webhook, other = await hook(here), await hook(here)
+    forged = Secret("whsec_bm9ib2R5").reveal()
+    answers = [await delivered(here, webhook), await delivered(here, webhook, signed_with=forged), await delivered(here, webhook)]
+    assert [answer.status_code for answer in answers] == [202, 401, 429]
+    assert answers[2].json()["code"] == "rate_limited"
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+    assert (await delivered(here, other)).status_code == 202
+
+
+async def test_a_user_has_so_many_definitions_of_each_kind(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auralink.runs.starting.MAX_DEFINITIONS", 1)
+    async with here.service.client(unique()) as newcomer:
+        agent = (await newcomer.post(f"{API}/agents", json={"name": "one", "instructions": "x"})).json()
+        of_it = {"kind": "agent", "definition_id": agent["agent_id"]}
+        bodies: dict[str, dict[str, Any]] = {
+            "agents": {"instructions": "x"},
+            "workflows": {"workflow_type": "custom", "definition": GRAPH},
+            "schedules": {**of_it, "interval": 3600, "input": {"message": "tick"}},
+            "webhooks": of_it,
+        }
+        for kind, body in bodies.items():
+            field = "workflow_name" if kind == "workflows" else "name"
+            first, second = [
+                await newcomer.post(f"{API}/{kind}", json={**body, field: name}) for name in (unique("first"), unique("second"))
+            ]
+            assert kind == "agents" or first.status_code == 201, first.text
+            assert (second.status_code, second.json()["code"]) == (409, "too_many_definitions")
+            assert f"you have 1 {kind}" in second.json()["message"]

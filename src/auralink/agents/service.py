@@ -32,7 +32,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Event, Order, RunDetail, Token
 from auralink.runs.service import Runs
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startables, require_room
 from auralink.workflows.checking import DefinitionInvalid
 from auralink.workflows.tools import known_tools, memory_connection
 
@@ -59,12 +59,13 @@ class Agents:
         self._require_engine = require_engine
 
     async def create(self, principal: Principal, body: AgentBody) -> AgentView:
-        """A new agent. Raises DefinitionInvalid, AgentNameTaken, EngineNotInstalled."""
+        """A new agent. Raises DefinitionInvalid, AgentNameTaken, TooManyDefinitions, EngineNotInstalled."""
         row = {**body.model_dump(mode="json"), "id": uuid7(), "user_id": principal.user_id}
         row["memory"] = await memory_connection(self._federation, principal, body.memory)
         await self._check(principal, row)
         try:
             async with self._db.tenant(principal) as connection:
+                await require_room(connection, "agents")
                 return _view(await store.insert(connection, row))
         except UniqueViolation:
             raise _name_taken(body.name) from None

@@ -9,10 +9,15 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from auralink.core.db import Connection, Tenant
-from auralink.core.errors import InvalidRequest
+from auralink.core.errors import Conflict, InvalidRequest
+from auralink.runs import store
 from auralink.runs.schemas import Order, RunDetail, RunKind, Work
 from auralink.runs.service import Runs
 
+MAX_DEFINITIONS = 1_000
+"""Of a user, and of each kind."""
+CALLED = {"agent_workflows": "workflows", "agent_teams": "teams"}
+"""Tables of definitions that users know by another name."""
 OF_THE_RUN = ("seconds", "tokens", "cost_usd")
 """The limits of a definition that are its runs'."""
 
@@ -20,6 +25,19 @@ OF_THE_RUN = ("seconds", "tokens", "cost_usd")
 def limits_of_run(limits: Mapping[str, Any]) -> dict[str, Any]:
     """What of a definition's limits is its runs': what they may take in time, tokens and money."""
     return {name: limits[name] for name in OF_THE_RUN if limits.get(name) is not None}
+
+
+class TooManyDefinitions(Conflict):
+    """The user has as many of a kind as there may be."""
+
+    code = "too_many_definitions"
+    title = "Too many definitions"
+
+
+async def require_room(connection: Connection, table: str) -> None:
+    """Lets a user have one definition more. Raises TooManyDefinitions."""
+    if await store.has_at_least(connection, table, MAX_DEFINITIONS):
+        raise TooManyDefinitions(f"you have {MAX_DEFINITIONS} {CALLED.get(table, table)}, which is the most; delete one first")
 
 
 class KindUnknown(InvalidRequest):

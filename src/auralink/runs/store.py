@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import orjson
+from psycopg import sql
 from psycopg.rows import DictRow
 
 from auralink.core.changes import CHANNEL
@@ -236,6 +237,13 @@ async def add_events(connection: Connection, run_id: UUID, attempt: int, said: S
     query = "SELECT auralink.add_run_events(%s, %s, %s::json) AS added"
     row = await (await connection.execute(query, [run_id, attempt, json_of(said)])).fetchone()
     return bool(row and row["added"])
+
+
+async def has_at_least(connection: Connection, table: str, count: int) -> bool:
+    """Whether the tenant has so many rows of a table of definitions."""
+    query = sql.SQL("SELECT count(*) AS found FROM (SELECT FROM auralink.{} LIMIT %s) AS rows").format(sql.Identifier(table))
+    row = await (await connection.execute(query, [count])).fetchone()
+    return bool(row and row["found"] >= count)
 
 
 async def notify(connection: Connection, notices: Sequence[str]) -> None:

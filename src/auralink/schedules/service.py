@@ -13,7 +13,7 @@ from auralink.core.errors import InvalidRequest
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.runs.schemas import Order
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startables, require_room
 from auralink.schedules import store, times
 from auralink.schedules.errors import ScheduleNameTaken, schedule_not_found
 from auralink.schedules.schemas import ScheduleBody, SchedulePage, SchedulePatch, ScheduleView
@@ -29,12 +29,13 @@ class Schedules:
         self._startables = startables
 
     async def create(self, principal: Principal, body: ScheduleBody) -> ScheduleView:
-        """A new schedule. Raises NotFound for the definition, InputInvalid, BadSchedule, ScheduleNameTaken."""
+        """A new schedule. Raises NotFound for the definition, InputInvalid, BadSchedule, ScheduleNameTaken, TooManyDefinitions."""
         row = {**_columns(body.model_dump()), "id": uuid7(), "user_id": principal.user_id}
         try:
             async with self._db.tenant(principal) as connection:
                 await self._check(connection, row)
                 row["next_at"] = None if row["paused"] else times.following(row, datetime.now(UTC))
+                await require_room(connection, "schedules")
                 return _view(await store.insert(connection, row))
         except UniqueViolation:
             raise _name_taken(body.name) from None

@@ -16,7 +16,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
 from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Order, RunDetail
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startables, require_room
 from auralink.teams import members as rows_of_members
 from auralink.teams import store
 from auralink.teams.definition import MAX_MEMBERS
@@ -60,7 +60,8 @@ class Teams:
     async def create(self, principal: Principal, body: TeamBody) -> TeamView:
         """A new team with its members: those of the body, else a template's.
 
-        Raises DefinitionInvalid, EngineNotInstalled, TemplateNotFound, AgentNotFound, TeamNameTaken.
+        Raises DefinitionInvalid, EngineNotInstalled, TemplateNotFound, AgentNotFound, TeamNameTaken,
+        TooManyDefinitions.
         """
         template = get_template(body.template) if body.template is not None else best_template(body.team_name, body.description)
         choice = self._roster.choose(
@@ -83,6 +84,7 @@ class Teams:
         try:
             async with self._db.tenant(principal) as connection:
                 await _require_agents(connection, members)
+                await require_room(connection, "agent_teams")
                 made = await store.insert(connection, row)
                 for member in members:
                     await store.insert_member(connection, member)

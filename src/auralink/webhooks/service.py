@@ -1,6 +1,7 @@
 """Webhooks: kept with a sealed secret; what is delivered to them starts runs."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,13 +12,14 @@ from psycopg.errors import UniqueViolation
 from psycopg.rows import DictRow
 
 from auralink.auth.principal import Principal
+from auralink.core.buckets import Buckets
 from auralink.core.db import Connection, Database
-from auralink.core.errors import InvalidRequest
+from auralink.core.errors import InvalidRequest, RateLimited
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
 from auralink.core.secret import Secret
 from auralink.runs.schemas import Order
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startables, require_room
 from auralink.vault.service import Vault
 from auralink.webhooks import signatures, store
 from auralink.webhooks.errors import BadEvent, WebhookNameTaken, WebhookSignatureInvalid, webhook_not_found
@@ -29,6 +31,8 @@ from auralink.workflows.schemas import EVENT
 DOOR = "/api/v1/hooks"
 TABLE, FIELD = "webhooks", "encrypted_secret"
 MAX_ABOUT = 200
+PER_MINUTE = 120
+"""Deliveries to one webhook."""
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,21 @@ class _Owner:
 class Webhooks:
     """What users do with webhooks, and what those who deliver events do."""
 
-    def __init__(self, db: Database, vault: Vault, startables: Startables) -> None:
+    def __init__(self, db: Database, vault: Vault, startables: Startables, buckets: Buckets) -> None:
         self._db = db
         self._vault = vault
         self._startables = startables
+        self._buckets = buckets
 
     async def create(self, principal: Principal, body: WebhookBody) -> WebhookSecret:
-        """A new webhook, and its secret this once. Raises NotFound for the definition, WebhookNameTaken."""
+        """A new webhook, and its secret this once. Raises NotFound for the definition, WebhookNameTaken, TooManyDefinitions."""
         webhook_id, secret = uuid7(), signatures.new_secret()
         sealed = await self._vault.seal(principal, secret, table=TABLE, row_id=webhook_id, field=FIELD)
         row = {**body.model_dump(), "id": webhook_id, "user_id": principal.user_id, "encrypted_secret": sealed}
         try:
             async with self._db.tenant(principal) as connection:
                 await self._startables.of(body.kind).find_id(connection, body.definition_id)
+                await require_room(connection, "webhooks")
                 made = await store.insert(connection, row)
         except UniqueViolation:
             raise _name_taken(body.name) from None
@@ -102,7 +108,7 @@ class Webhooks:
     async def deliver(self, webhook_id: UUID, delivery: Delivery) -> Taken:
         """Takes an event, if it is signed: it starts a run, once, however often it is delivered.
 
-        Raises WebhookSignatureInvalid, BadEvent, and what the definition says of the input.
+        Raises WebhookSignatureInvalid, RateLimited, BadEvent, and what the definition says of the input.
         """
         signatures.check_time(delivery)
         owner = await self._sender(webhook_id, delivery)
@@ -117,10 +123,11 @@ class Webhooks:
         return Taken(status="ignored") if run is None else Taken(status=run.status, run_id=run.run_id)
 
     async def _sender(self, webhook_id: UUID, delivery: Delivery) -> _Owner:
-        """Whose webhook it is, if the delivery is signed with its secret. Raises WebhookSignatureInvalid."""
+        """Whose webhook it is, if the delivery is signed with its secret. Raises RateLimited, WebhookSignatureInvalid."""
         async with self._db.system() as connection:
             user_id = await store.owner(connection, webhook_id)
         if user_id is not None:
+            await self._count(webhook_id)
             owner = _Owner(user_id)
             async with self._db.tenant(owner) as connection:
                 row = await store.find(connection, webhook_id)
@@ -129,6 +136,17 @@ class Webhooks:
                 if signatures.is_signed(delivery, secret):
                     return owner
         raise WebhookSignatureInvalid("no signature in webhook-signature is made with this webhook's secret")
+
+    async def _count(self, webhook_id: UUID) -> None:
+        """Counts a delivery, signed or not: looking at the signature is what costs. Raises RateLimited."""
+        wait = await self._buckets.take(f"webhook:{webhook_id}", PER_MINUTE)
+        if wait > 0:
+            seconds = max(1, math.ceil(wait))
+            raise RateLimited(
+                f"a webhook takes {PER_MINUTE} deliveries a minute; deliver this one again in {seconds} s",
+                headers={"Retry-After": str(seconds)},
+                extra={"retry_after": seconds},
+            )
 
     async def _wanted(self, connection: Connection, webhook: DictRow, event: Mapping[str, Any]) -> bool:
         return await self._startables.of(webhook["kind"]).wants(connection, webhook["definition_id"], event)

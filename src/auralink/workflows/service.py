@@ -15,7 +15,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.core.warned import Warning  # noqa: A004  # what it is called on the wire
 from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Order, RunDetail
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startables, require_room
 from auralink.workflows import store
 from auralink.workflows.checking import DefinitionInvalid, Problem, check, read_text, subworkflows
 from auralink.workflows.definition import Definition
@@ -51,11 +51,12 @@ class Workflows:
         self._require_engine = require_engine
 
     async def create(self, principal: Principal, body: WorkflowBody) -> WorkflowView:
-        """A new workflow. Raises DefinitionInvalid, AgentNotFound, WorkflowNameTaken, EngineNotInstalled."""
+        """A new workflow. Raises DefinitionInvalid, AgentNotFound, WorkflowNameTaken, TooManyDefinitions, EngineNotInstalled."""
         row = {**_columns(body.model_dump()), "id": uuid7(), "user_id": principal.user_id}
         warnings = await self._check(principal, row)
         try:
             async with self._db.tenant(principal) as connection:
+                await require_room(connection, "agent_workflows")
                 return _view(await store.insert(connection, row), warnings)
         except UniqueViolation:
             raise _name_taken(body.workflow_name) from None
