@@ -114,13 +114,18 @@ async def flow_runs_of(prefect: PrefectServer, run_id: str) -> list[dict[str, An
         return found
 
 
+async def is_there(prefect: PrefectServer, run_id: str, state: str) -> bool:
+    """Whether the run's flow run is in this state in Prefect."""
+    return [found["state_type"] for found in await flow_runs_of(prefect, run_id)] == [state]
+
+
 async def test_a_flow_runs_on_the_server_and_both_sides_name_each_other(prefect: PrefectServer, here: World) -> None:
     with prefect.worker():
         run_id = await begun(here, thinking(), items=[1, 2, 3])
         run = await ended(here, run_id)
-    assert (run["status"], run["output"]) == ("succeeded", 3), run["error"]
+        assert (run["status"], run["output"]) == ("succeeded", 3), run["error"]
+        await until(lambda: is_there(prefect, run_id, "COMPLETED"), 60)
     (flow_run,) = await flow_runs_of(prefect, run_id)
-    assert flow_run["state_type"] == "COMPLETED"
     assert flow_run["labels"]["auralink.run"] == run_id
     assert any(said.get("flow_run") == flow_run["id"] for said in events_of(here, run_id, "log"))
     told = [(said["node"], said["state"]) for said in events_of(here, run_id, "state")]
@@ -143,11 +148,7 @@ async def test_cancelling_travels_both_ways(prefect: PrefectServer, here: World)
     assert run["status"] == "failed"
     assert run["error"]["type"] == "CancelledElsewhere"
     assert "was cancelled in Prefect" in run["error"]["message"]
-
-    async def gone() -> bool:
-        return (await flow_runs_of(prefect, ours))[0]["state_type"] == "CANCELLED"
-
-    await until(gone, 60)
+    await until(lambda: is_there(prefect, ours, "CANCELLED"), 60)
 
 
 @long

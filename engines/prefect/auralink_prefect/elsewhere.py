@@ -5,6 +5,7 @@ is cancelled or crashed there ends the attempt here. Our run and the flow run na
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from typing import Any
@@ -48,10 +49,12 @@ async def run_elsewhere(job: Job, emit: Emit) -> Any:
         emit("log", level="info", message=about, flow_run=str(flow_run.id))
         following = _Following(client, doors, flow_run, emit)
         try:
-            return await following.outcome()
+            outcome = await following.outcome()
         except BaseException:
-            await asyncio.shield(asyncio.wait_for(following.stop(), PARTING))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(following.stop(), PARTING)
             raise
+    return _output(outcome)
 
 
 async def _create(client: PrefectClient, job: Job, parameters: dict[str, Any]) -> FlowRun:
@@ -83,13 +86,14 @@ class _Following:
         self._told = ""
         self._heard = time.monotonic()
 
-    async def outcome(self) -> Any:
-        """The flow's output, once it has one."""
+    async def outcome(self) -> dict[str, Any]:
+        """What the flow has left, its output or its error, once there is something."""
         while True:
             state = await self._state()
             place = await self._doors.look()  # after the state: an outcome is left before the flow run ends
             if place["outcome"] is not None:
-                return _output(place["outcome"])
+                left: dict[str, Any] = place["outcome"]
+                return left
             self._check(state, place)
             await asyncio.sleep(LOOK_EVERY)
 
