@@ -25,7 +25,7 @@ stop: ## Stop the service and its Postgres, also what a killed run left
 	@if [ -x $(BIN)/auralink ]; then exec $(BIN)/auralink stop; else $(MSG) 'nothing is installed'; fi
 
 test: $(VENV)/.develop engines ## Run the tests, two for each core: most of their time they wait for servers
-	@exec $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist worksteal
+	@exec $(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(2 * (os.cpu_count() or 1))') --dist loadfile --no-loadscope-reorder
 
 test-prefect: $(VENV)/.develop engines/prefect/.venv/.installed ## Run flows on a real Prefect server, and kill it, its worker and the flow (minutes)
 	@AURALINK_TEST_PREFECT_SERVER=1 exec $(BIN)/python -m pytest tests/engines/test_prefect_server.py

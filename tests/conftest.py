@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -45,15 +46,39 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(reason)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Spreads the long tests over the fronts of the workers' shares: one that began last would be waited for alone."""
-    workers = getattr(config, "workerinput", {}).get("workercount", 1)
-    slow = [item for item in items if item.get_closest_marker("slow_first")]
-    share = len(items) // workers
-    for item in slow:
-        items.remove(item)
-    for number, item in enumerate(slow):
-        items.insert(number % workers * share, item)
+HERE = Path(__file__).parent
+LONGEST = tuple(
+    HERE / name
+    for name in (
+        "chaos/test_chaos.py",
+        "servers/test_inspector.py",
+        "llm/test_budgets.py",
+        "teams/test_autogen_running.py",
+        "teams/test_crewai_running.py",
+        "engines/test_prefect_server.py",
+        "engines/test_prefect.py",
+        "engines/test_flow_templates.py",
+        "engines/test_silence.py",
+        "engines/test_crewai.py",
+        "engines/test_autogen.py",
+        "mcp/test_eras.py",
+        "test_serving.py",
+        "mcp/test_conformance.py",
+        "mcp/downstream/test_listening.py",
+        "isolation/test_http_matrix.py",
+        "core/test_embedded_postgres.py",
+        "test_cli_runs.py",
+        "mcp/oauth/test_refresh.py",
+        "workflows/test_interrupted_runs.py",
+        "mcp/test_federation.py",
+    )
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files that take longest first: one that began last would be waited for alone."""
+    place = {path: at for at, path in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @dataclass(frozen=True)

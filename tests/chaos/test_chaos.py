@@ -13,7 +13,7 @@ import pytest
 from tests.places import scratched
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.timeout(240), pytest.mark.slow_first]
+pytestmark = pytest.mark.timeout(240)
 
 
 def chaos(*options: str) -> tuple[int, str]:

@@ -77,7 +77,7 @@ async def test_members_hear_the_task_each_other_and_who_they_are(host: Engines) 
     for part in ("You are Reader.", "Do the work of the reader", "Read twice.", "They read and write.", "- writer: Writer."):
         assert part in first["messages"][0]["content"]
     assert TASK in texts_of(first)
-    assert '"security"' in texts_of(first)
+    assert "focus areas: security" in texts_of(first)
     assert "Sunday, 01 March 2026" in texts_of(first)
     assert second["messages"][-1]["content"] == "reader said:\nFound it."
     assert run.gateway.tokens == {"Bearer the-run-token"}

@@ -314,3 +314,12 @@ async def test_a_flow_is_run_from_the_command_line(here: World, tmp_path: Path) 
     done = await asyncio.to_thread(auralink, *said, data_dir=tmp_path, **variables)
     assert done.returncode == 0, done.stderr
     assert orjson.loads(done.stdout)["output"] == {"pair": [4, 4], "room": None}
+
+
+async def test_a_user_has_so_many_flows(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auralink.runs.starting.MAX_DEFINITIONS", 1)
+    async with here.service.client(unique()) as newcomer:
+        bodies = [{"flow_name": name, "definition": DEFINITION} for name in ("first", "second")]
+        answers = [await newcomer.post(f"{API}/flows", json=body) for body in bodies]
+    assert [answer.status_code for answer in answers] == [201, 409]
+    assert answers[1].json()["code"] == "too_many_definitions"

@@ -132,7 +132,6 @@ async def test_many_clients_and_calls_share_one_upstream_session(dsn: Secret, tm
                 assert server.count("tools/call") == len(clients)
 
 
-@pytest.mark.slow_first
 async def test_sessions_that_are_opened_and_abandoned_leave_nothing(dsn: Secret, tmp_path: Path, ring: KeyRing) -> None:
     user = unique()
     async with running_service(dsn, tmp_path, ring) as service, service.client(user) as rest:

@@ -142,7 +142,7 @@ async def test_what_may_have_happened_and_must_not_be_repeated_waits_for_a_perso
     answer = await run.gateway.rest.post(f"{API}/runs/{run.run_id}/journal/1", json=decision)
     assert answer.json()["status"] == "queued"
     await run.attempt()
-    assert await run.call("write") == {"content": [{"type": "text", "text": "it was written"}]}
+    assert await run.call("write") == {"content": [{"type": "text", "text": "it was written"}], "_meta": {"auralink/step": 1}}
     assert run.gateway.calls() == 0
 
 

@@ -20,7 +20,7 @@ from tests.runs.support import until
 from tests.service import API, connected, unique
 from tests.worlds import WAIT, World, require_engine, world
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120), pytest.mark.xdist_group("autogen")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 ENGINE = "autogen"
 SCRIPT = Path(__file__).parent / "autogen.yaml"
 MISSION = {

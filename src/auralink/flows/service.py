@@ -37,7 +37,7 @@ from auralink.flows.starting import ENGINE, get, snapshot
 from auralink.flows.templates import get_template, template_names
 from auralink.mcp.federation import Federation
 from auralink.runs.schemas import Order, RunDetail
-from auralink.runs.starting import Startables
+from auralink.runs.starting import Startables, require_room
 from auralink.schedules.schemas import ScheduleBody, SchedulePage, ScheduleView
 from auralink.schedules.service import Schedules
 from auralink.workflows.checking import DefinitionInvalid, Problem, read_text
@@ -62,13 +62,14 @@ class Flows:
         self._require_engine = require_engine
 
     async def create(self, principal: Principal, body: FlowBody) -> FlowView:
-        """A new flow. Raises DefinitionInvalid, TemplateNotFound, FlowNameTaken, EngineNotInstalled."""
+        """A new flow. Raises DefinitionInvalid, TemplateNotFound, FlowNameTaken, TooManyDefinitions, EngineNotInstalled."""
         row = _columns(body.model_dump())
         _settle(row)
         row["flow_type"] = row["flow_type"] or row["template"] or CUSTOM
         warnings = await self._check(principal, row)
         try:
             async with self._db.tenant(principal) as connection:
+                await require_room(connection, "prefect_flows")
                 made = await store.insert(connection, {**row, "id": uuid7(), "user_id": principal.user_id})
                 return _view(made, warnings)
         except UniqueViolation:

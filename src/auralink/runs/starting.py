@@ -16,7 +16,7 @@ from auralink.runs.service import Runs
 
 MAX_DEFINITIONS = 1_000
 """Of a user, and of each kind."""
-CALLED = {"agent_workflows": "workflows", "agent_teams": "teams"}
+CALLED = {"agent_workflows": "workflows", "agent_teams": "teams", "prefect_flows": "flows"}
 """Tables of definitions that users know by another name."""
 OF_THE_RUN = ("seconds", "tokens", "cost_usd")
 """The limits of a definition that are its runs'."""

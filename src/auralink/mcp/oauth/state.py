@@ -33,7 +33,7 @@ class States:
     def sign(self, state: State) -> str:
         """The state as a parameter of a URL."""
         body = state.user_id.bytes + state.connection_id.bytes + state.authorization_id.bytes
-        return base64.urlsafe_b64encode(self._mac(body) + body).decode().rstrip("=")
+        return _text_of(self._mac(body) + body)
 
     def read(self, text: str) -> State:
         """What `sign` was given.
@@ -46,9 +46,14 @@ class States:
         except (ValueError, binascii.Error):
             raw = b""
         mac, body = raw[:MAC_BYTES], raw[MAC_BYTES:]
-        if len(body) != 48 or not hmac.compare_digest(mac, self._mac(body)):
+        if len(body) != 48 or _text_of(raw) != text or not hmac.compare_digest(mac, self._mac(body)):
             raise StateInvalid("the state is not one that this service has given; start the authorization again")
         return State(*(UUID(bytes=body[start : start + 16]) for start in (0, 16, 32)))
 
     def _mac(self, body: bytes) -> bytes:
         return hmac.new(self._key, body, hashlib.sha256).digest()
+
+
+def _text_of(raw: bytes) -> str:
+    """The one way to write it: the last character has bits that say nothing."""
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
