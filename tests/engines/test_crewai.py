@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from auralink.runs.engines import Engines, Failure, Result
 from tests.engines.conftest import EngineHost
@@ -261,6 +261,13 @@ async def test_a_model_s_error_names_member_and_model_and_is_shown_to_nobody(cre
     assert (run.failure.type, run.failure.lost) == ("MemberFailed", False)
     assert len(run.gateway.asked) == (1 if mode == "sequential" else 2)
     assert speakers_of(run) == ([] if mode == "sequential" else ["manager"])
+
+
+async def test_an_answer_that_cannot_be_read_is_a_failure_too(crewai: Engines) -> None:
+    unreadable = Response("{", media_type="application/json")
+    run = await ran_team(crewai, "crewai", a_team("sequential", [member("solver", model="m")]), lambda _: unreadable)
+    assert run.failure.type == "MemberFailed"
+    assert run.failure.message.startswith("member 'solver': model 'm': ")
 
 
 async def test_a_gateway_that_is_gone_or_stale_loses_the_attempt(crewai: Engines) -> None:

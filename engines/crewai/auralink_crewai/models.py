@@ -154,11 +154,19 @@ class ModelGateway:
 
 def failure_of(error: Exception, owner: str, model: str) -> MemberFailed:
     """The error of a model call, with member, model and cause."""
-    root: BaseException | None = error
-    while root is not None and not isinstance(root, openai.APIStatusError):
-        root = root.__cause__
-    said = _said_by(root) if isinstance(root, openai.APIStatusError) else str(error) or type(error).__name__
+    answered = next((cause for cause in _causes_of(error) if isinstance(cause, openai.APIStatusError)), None)
+    said = _said_by(answered) if answered is not None else str(error) or type(error).__name__
     return MemberFailed(f"member {owner!r}: model {model!r}: {said}")
+
+
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it comes from, each once: CrewAI raises errors that are their own cause."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        yield cause
+        seen.append(cause)
+        cause = cause.__cause__
 
 
 def _said_by(error: openai.APIStatusError) -> str:
