@@ -19,8 +19,9 @@ from auralink.core.errors import InvalidRequest
 from auralink.journal.errors import StaleAttempt
 from auralink.mcp.errors import ToolNotFound
 from auralink.runs import store
+from auralink.runs.errors import RunsTooDeep
 from auralink.runs.schemas import Parent, RunDetail
-from auralink.runs.service import Runs
+from auralink.runs.service import MAX_DEPTH, Runs
 from auralink.runs.tools import RunTools
 from auralink.vault.crypto import KeyRing
 from tests.conftest import TestDatabase
@@ -172,3 +173,16 @@ async def test_what_cannot_be_started_is_an_answer(family: Family) -> None:
         await family.tools.call(family.acting, "run_team", {})
     kinds = [row["kind"] for row in rows(family.database.superuser, "SELECT kind FROM auralink.run_journal ORDER BY seq")]
     assert kinds == ["run", "run"]
+
+
+async def test_runs_that_start_each_other_come_to_an_end(family: Family) -> None:
+    last = await accept(family.runs, family.user)
+    for seq in range(1, MAX_DEPTH - 1):
+        last = await accept(family.runs, family.user, parent=Parent(last.run_id, seq))
+    made_the_last = "UPDATE auralink.runs SET parent_id = %s, parent_seq = 1 WHERE id = %s"
+    rows(family.database.superuser, made_the_last, last.run_id, family.parent)
+    with pytest.raises(RunsTooDeep, match=f"{MAX_DEPTH} is the most"):
+        await family.tools.call(family.acting, "run_workflow", {"name": "itself"})
+    [step] = rows(family.database.superuser, "SELECT status, response FROM auralink.run_journal")
+    assert (step["status"], step["response"]["error"]["code"]) == ("done", "runs_too_deep")
+    assert (await accept(family.runs, family.user, parent=Parent(last.run_id, 9))).parent_id == last.run_id

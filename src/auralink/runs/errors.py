@@ -31,6 +31,13 @@ class RunNotResumable(Conflict):
     title = "Run cannot be resumed"
 
 
+class RunsTooDeep(Conflict):
+    """Runs have started runs, one the next, as often as they may: most likely a definition starts itself."""
+
+    code = "runs_too_deep"
+    title = "Runs too deep"
+
+
 class BadOverride(InvalidRequest):
     """A fork asks for a change that cannot be made."""
 

@@ -16,7 +16,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.journal.errors import StepDecided, StepNotFound
 from auralink.journal.recorded import result_text
 from auralink.runs import store
-from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, RunNotResumable, run_not_found
+from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, RunNotResumable, RunsTooDeep, run_not_found
 from auralink.runs.following import Following
 from auralink.runs.schemas import (
     FOR_A_PERSON,
@@ -43,6 +43,8 @@ LOOK_EVERY = 0.2
 HEARTBEAT = 15.0
 BATCH = 200
 ALL = 2**31 - 1
+MAX_DEPTH = 16
+"""Runs from one that somebody started down to the last that may be started by another, both counted."""
 RESUMABLE = ("failed", "cancelled")
 
 
@@ -70,14 +72,17 @@ class Runs:
         parent: Parent | None = None,
     ) -> RunDetail:
         """Accepts a run: it and its wake-up are committed when this returns. `definition` is the versioned snapshot that the
-        engine gets. The same idempotency key gives the run that it gave before. A child inherits its parent's remaining time."""
+        engine gets. The same idempotency key gives the run that it gave before. A child inherits its parent's remaining time.
+
+        Raises RunsTooDeep.
+        """
         order = Order(input, room_id, call_id, priority, idempotency_key, parent)
         work = Work(kind, definition_id, engine, definition, limits or {})
         async with self._db.tenant(principal) as connection:
             return await self.accept_in(connection, principal, work, order)
 
     async def accept_in(self, connection: Connection, principal: Tenant, work: Work, order: Order) -> RunDetail:
-        """As `accept`, in a transaction of the caller's: the run is there if that commits."""
+        """As `accept`, in a transaction of the caller's: the run is there if that commits. Raises RunsTooDeep."""
         values = _values(
             principal,
             kind=work.kind,
@@ -311,8 +316,13 @@ async def _source(connection: Connection, run_id: UUID) -> DictRow:
 
 
 async def _inherited(connection: Connection, parent: Parent, values: Mapping[str, Any]) -> dict[str, Any]:
-    """What a child has from its parent: never more time than that has left."""
+    """What a child has from its parent: never more time than that has left. Raises RunsTooDeep."""
     row = await _source(connection, parent.run_id)
+    if await store.depth(connection, parent.run_id, at_most=MAX_DEPTH) >= MAX_DEPTH:
+        raise RunsTooDeep(
+            f"run {parent.run_id} is the {MAX_DEPTH}th of runs that have each started the next, and {MAX_DEPTH} is the most; look for "
+            "a definition that starts itself, or start this one by itself"
+        )
     left = max(row["time_limit"] - row["time_used"], 1.0)
     return {"parent_id": parent.run_id, "parent_seq": parent.seq, "time_limit": min(values["time_limit"], left)}
 

@@ -45,6 +45,14 @@ SELECT id, kind, definition_id, engine, definition, input, limits, overrides, pr
        finished_at, time_limit, time_used
 FROM auralink.runs WHERE id = %s
 """
+DEPTH = """
+WITH RECURSIVE chain (id, parent_id, depth) AS (
+    SELECT id, parent_id, 1 FROM auralink.runs WHERE id = %(run)s
+    UNION ALL
+    SELECT r.id, r.parent_id, c.depth + 1 FROM chain c JOIN auralink.runs r ON r.id = c.parent_id WHERE c.depth < %(at_most)s
+)
+SELECT max(depth) AS depth FROM chain
+"""
 PAGE = f"""
 SELECT {SUMMARY} FROM auralink.runs
 WHERE (%(status)s::text IS NULL OR status = %(status)s) AND (%(kind)s::text IS NULL OR kind = %(kind)s)
@@ -135,6 +143,13 @@ async def find_run_by_key(connection: Connection, key: str) -> DictRow | None:
 async def find_source(connection: Connection, run_id: UUID) -> DictRow | None:
     """What another run is made from."""
     return await (await connection.execute(SOURCE, [run_id])).fetchone()
+
+
+async def depth(connection: Connection, run_id: UUID, *, at_most: int) -> int:
+    """How many runs there are from one up to that which somebody started, both counted; no more than `at_most` are looked at."""
+    row = await (await connection.execute(DEPTH, {"run": run_id, "at_most": at_most})).fetchone()
+    assert row is not None
+    return int(row["depth"] or 0)
 
 
 async def page(connection: Connection, chosen: Mapping[str, Any], *, after: Position | None, limit: int) -> list[DictRow]:
