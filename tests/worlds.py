@@ -24,7 +24,7 @@ ENGINE = "langgraph"
 CONFIG = MCPConfig.model_validate(
     {"mcp_servers": {name: {"transport": "in_process", "timeout": 120} for name in ("deepwiki", "memory", "toolbox")}}
 )
-WAIT = {"Prefer": "wait=30"}
+WAIT = {"Prefer": "wait=55"}
 
 
 def require_engine(name: str = ENGINE) -> None:
@@ -76,7 +76,7 @@ class World:
         async def there() -> bool:
             return (await self.run(run_id))["status"] in statuses
 
-        await until(there, 30)
+        await until(there, 55)
         return await self.run(run_id)
 
     async def journal(self, run_id: str | UUID) -> list[dict[str, Any]]:

@@ -206,6 +206,29 @@ async def test_what_was_learned_is_written_to_the_user_s_memory_with_the_run_as_
     assert facts[0] == "WebRTC is 1.0"
     assert facts[1].startswith("source: run ")
     assert run.gateway.asked[1]["response_format"]["type"] == "json_schema"
+    assert (run.output["remembered"], run.output["turns"]) == (name, {"reader": 1})
+
+
+@pytest.mark.parametrize(
+    ("answer", "memory", "why"),
+    [
+        (
+            JSONResponse({"error": {"message": "it is closed", "code": "model_closed"}}, 400),
+            "memory",
+            "model_closed it is closed",
+        ),
+        ("I know nothing.", "memory", "there is no JSON in 'I know nothing.'"),
+        ('{"facts": "none"}', "memory", "there is no list of facts"),
+        ('{"facts": ["It is 5."]}', "gone", "gone__create_entities"),
+    ],
+)
+async def test_a_memory_that_fails_does_not_fail_the_run(engines: Engines, answer: Any, memory: str, why: str) -> None:
+    run = await ran(engines, "sequential", ["reader"], "It is 5.", answer, memory=memory)
+    assert (run.output["answer"], run.output["remembered"], run.output["turns"]) == ("It is 5.", None, {"reader": 1})
+    [told] = run.told("log")
+    assert told["level"] == "warning"
+    assert told["message"].startswith(f"nothing was written to {memory}: ")
+    assert why in told["message"]
 
 
 async def test_a_refusal_of_a_model_names_member_model_and_cause(engines: Engines) -> None:

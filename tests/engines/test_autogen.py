@@ -358,7 +358,49 @@ async def test_what_a_team_learns_is_written_to_the_memory_with_the_run_as_sourc
     assert run.output["remembered"] == name
     assert run.output["sources"] == []
     assert [tool for tool, _ in run.gateway.called] == ["memory__create_entities", "memory__add_observations"]
-    assert run.told("message")[-1]["from"] == "scribe"
+    assert speakers_of(run) == ["reader"], "what is written to the memory is no turn of the team"
+    assert run.output["turns"] == {"reader": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "memory", "why"),
+    [
+        (
+            JSONResponse({"error": {"message": "it is closed", "code": "model_closed"}}, 400),
+            "memory",
+            "model_closed it is closed",
+        ),
+        ("I know nothing.", "memory", "there is no JSON in 'I know nothing.'"),
+        ('{"facts": "none"}', "memory", "there is no list of facts"),
+        ('{"facts": ["It is 5."]}', "gone", "gone__create_entities"),
+    ],
+)
+async def test_a_memory_that_fails_does_not_fail_the_run(host: Engines, answer: Any, memory: str, why: str) -> None:
+    model = Script("It is 5. TERMINATE", answer)
+    run = await ran_team(host, "autogen", a_team("round_robin", ["reader"], memory=memory), model)
+    assert (run.output["answer"], run.output["remembered"], run.output["turns"]) == ("It is 5.", None, {"reader": 1})
+    [told] = run.told("log")
+    assert told["level"] == "warning"
+    assert told["message"].startswith(f"nothing was written to {memory}: ")
+    assert why in told["message"]
+
+
+async def test_what_a_mode_came_to_is_not_lost_while_the_memory_takes_too_long(host: Engines) -> None:
+    let_go = threading.Event()
+    verdict = json.dumps({"winner": "for", "why": "It is.", "answer": "Yes."})
+
+    def model(body: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "worth remembering" in texts_of(body):
+            let_go.wait(20)
+        return said(verdict)
+
+    team = a_team("debate", ["alice", "bob"], options={"rounds": 1}, limits={"seconds": 2}, memory="memory")
+    async with running_gateway(model) as gateway:
+        outcome = await host.execute(team_start("autogen", team, gateway), collector([]))
+        let_go.set()
+    assert isinstance(outcome, Result)
+    assert (outcome.output["answer"], outcome.output["winner"], outcome.output["remembered"]) == ("Yes.", "for", None)
+    assert outcome.output["stopped"]["limit"] == "seconds"
 
 
 @pytest.mark.parametrize("mode", ["round_robin", "selector", "swarm", "brainstorm"])

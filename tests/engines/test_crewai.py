@@ -345,3 +345,25 @@ async def test_what_was_learned_is_written_to_the_memory_once(crewai: Engines) -
     run = await ran_team(crewai, "crewai", team, Script("an answer", facts), **known)
     assert [name for name, _ in run.gateway.called] == ["memory__create_entities", "memory__add_observations"]
     assert run.gateway.known[entity][:2] == ["old", "WebRTC is a standard."]
+
+
+@pytest.mark.parametrize(
+    ("answer", "memory", "why"),
+    [
+        (
+            JSONResponse({"error": {"message": "it is closed", "code": "model_closed"}}, 400),
+            "memory",
+            "model_closed it is closed",
+        ),
+        ("I know nothing.", "memory", "there is no JSON in 'I know nothing.'"),
+        ('{"facts": "none"}', "memory", "there is no list of facts"),
+        ('{"facts": ["It is 5."]}', "gone", "gone__create_entities"),
+    ],
+)
+async def test_a_memory_that_fails_does_not_fail_the_run(crewai: Engines, answer: Any, memory: str, why: str) -> None:
+    run = await ran_team(crewai, "crewai", a_team("sequential", ["reader"], memory=memory), Script("It is 5.", answer))
+    assert (run.output["answer"], run.output["remembered"], run.output["turns"]) == ("It is 5.", None, {"reader": 1})
+    [told] = run.told("log")
+    assert told["level"] == "warning"
+    assert told["message"].startswith(f"nothing was written to {memory}: ")
+    assert why in told["message"]

@@ -93,6 +93,17 @@ async def test_the_research_team_finds_weighs_and_writes_one_after_the_other(her
     assert output["remembered"].startswith("Research Team: ")
 
 
+async def test_the_mission_s_own_example(here: World) -> None:
+    made = await here.make("/teams", team_name="Research", description="Researches", collaboration_mode="sequential")
+    run = await executed(here, made, **MISSION)
+    told = (await here.http.get(f"{API}/teams/{made['team_id']}/conversations/{run['run_id']}")).json()
+    assert [message["from"] for message in told["messages"]] == ["researcher", "analyst", "writer"]
+    assert told["answer"] == run["output"]["answer"] != ""
+    assert all(message["steps"] and message["tokens"] > 0 for message in told["messages"])
+    did = (await here.http.get(f"{API}/teams/{made['team_id']}/performance")).json()
+    assert (did["succeeded"], [member["member"] for member in did["members"]]) == (1, ["researcher", "analyst", "writer"])
+
+
 async def test_a_manager_delegates_and_answers(here: World) -> None:
     made = await here.make("/teams", team_name="Support Team", collaboration_mode="hierarchical", team_type=ENGINE)
     output = (await executed(here, made, task_description="What is 6*7? Ask the solver."))["output"]

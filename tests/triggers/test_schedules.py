@@ -112,7 +112,6 @@ async def test_a_schedule_whose_definition_is_gone_pauses_and_says_so(here: Worl
         ({"cron": "* * * * * *", "interval": None}, "schedule_invalid"),
         ({"timezone": "Mars/Olympus"}, "schedule_invalid"),
         ({"input": {"question": 7}}, "input_invalid"),
-        ({"kind": "flow"}, "flow_not_found"),
     ],
 )
 async def test_what_could_never_run_is_refused_when_it_is_saved(here: World, fields: dict[str, Any], code: str) -> None:
