@@ -11,7 +11,7 @@ from agent_framework import Agent, Message, Workflow
 from agent_framework.exceptions import ChatClientException
 from agent_framework_orchestrations import GroupChatBuilder, HandoffBuilder, SequentialBuilder
 from auralink_engine import Emit, Job
-from auralink_engine.team import FACTS_SCHEMA, Conversation, MemberFailed, Team, facts_question, loads, memory_of, task_of
+from auralink_engine.team import FACTS_SCHEMA, Conversation, MemberFailed, Team, facts_in, facts_question, memory_of, task_of
 
 from auralink_agent_framework.gateways import Gateways, open_gateways, warm_tls
 from auralink_agent_framework.members import DONE, Talk, agent_of, cause_of
@@ -66,18 +66,19 @@ async def _work(job: Job, team: Team, emit: Emit, gateways: Gateways) -> dict[st
     everybody = (*([team.manager] if team.manager else ()), *team.members)
     agents = [agent_of(member, team, gateways, talk) for member in everybody]
     seconds = job.definition["limits"].get("seconds")
+    remembered = None
     try:
         async with asyncio.timeout(seconds):
             workflow = _MODES[team.mode](agents, team, talk)
             workflow._runner._max_iterations = STEPS_A_TURN * (team.turns + 1)  # its builders have no way to say so
             await workflow.run(task_of(job))
+            remembered = await _remember(job, team, talk.answer, gateways, emit) if team.memory and talk.answer else None
     except TimeoutError:
         if not talk.answer:
             raise MemberFailed(f"nobody had said anything when the team's {seconds:g} seconds were over") from None
         talk.stop("seconds", f"the team worked longer than its {seconds:g} seconds")
-    if team.memory and talk.answer:
-        await _remember(job, team, talk.answer, gateways)
-    more = {"handoffs": talk.handoffs} if team.mode == "swarm" else {}
+    more: dict[str, Any] = {"handoffs": talk.handoffs} if team.mode == "swarm" else {}
+    more |= {"remembered": remembered} if team.memory else {}
     return talk.conversation.output(talk.answer, stopped=talk.stopped, **more)
 
 
@@ -124,17 +125,32 @@ def _swarm(agents: list[Agent[Any]], team: Team, talk: Talk) -> Workflow:
 _MODES = {"sequential": _sequential, "round_robin": _round_robin, "swarm": _swarm}
 
 
-async def _remember(job: Job, team: Team, answer: str, gateways: Gateways) -> None:
-    """Writes what of the answer is worth it to the user's memory. Raises MemberFailed."""
+async def _remember(job: Job, team: Team, answer: str, gateways: Gateways, emit: Emit) -> str | None:
+    """The name of the entity that has the facts of the answer now; a memory that does not take them is told, and fails no run."""
+    try:
+        return await _written(job, team, await _facts_of(job, team, answer, gateways), gateways)
+    except (MemberFailed, ValueError) as error:
+        emit("log", level="warning", message=f"nothing was written to {team.memory}: {error}")
+        return None
+
+
+async def _facts_of(job: Job, team: Team, answer: str, gateways: Gateways) -> list[str]:
+    """What the team's model finds worth remembering. Raises MemberFailed, ValueError."""
     wanted: Any = {"type": "json_schema", "json_schema": {"name": "facts", "schema": FACTS_SCHEMA}}
     client = gateways.model(team.model, lambda _step: None, 1)
     question = facts_question(job.input["task_description"], answer)
     try:
         said = await client.get_response([Message("user", [question])], options={"response_format": wanted})
-        entity, more = memory_of(team, job, loads(said.text)["facts"])
-    except (ChatClientException, ValueError, KeyError) as error:
-        raise MemberFailed(f"model {team.model!r} could not say what is worth remembering: {cause_of(error)}") from error
-    for tool, arguments in (("create_entities", entity), ("add_observations", more)):
+    except ChatClientException as error:
+        raise MemberFailed(f"model {team.model!r}: {cause_of(error)}") from error
+    return facts_in(said.text)
+
+
+async def _written(job: Job, team: Team, facts: list[str], gateways: Gateways) -> str:
+    entities, observations = memory_of(team, job, facts)
+    for tool, arguments in (("create_entities", entities), ("add_observations", observations)):
         told = await gateways.call(f"{team.memory}__{tool}", arguments)
         if told.failed:
-            raise MemberFailed(f"what was learned could not be written to {team.memory!r}: {told.text}")
+            raise MemberFailed(told.text)
+    name: str = entities["entities"][0]["name"]
+    return name

@@ -62,6 +62,8 @@ class Floor:
         self.token = CancellationToken()
         self.spoken: list[tuple[str, Speech]] = []
         """What members have said, in order."""
+        self.outcome: Outcome | None = None
+        """What the mode came to, once it has."""
         self.selector: MemberModel | None = None
         self.selecting: list[int] = []
         self._selected = 0

@@ -59,16 +59,23 @@ class Gateways:
         self._session: ClientSession | None = None
 
     def model(
-        self, member: str, model: str, on_step: Callable[[int], None], schema: Mapping[str, Any] | None = None
+        self,
+        member: str,
+        model: str,
+        on_step: Callable[[int], None],
+        schema: Mapping[str, Any] | None = None,
+        *,
+        fail: Callable[[Exception], None] | None = None,
     ) -> MemberModel:
-        """The client with which a member asks its model; with a schema the answers are JSON of it."""
+        """The client with which a member asks its model; with a schema the answers are JSON of it. A call that the model does not
+        answer is told to `fail`; without it, it ends the run."""
         watched = WatchedModels(httpx2, self._models, self.lose, on_step)
         options: dict[str, Any] = {"temperature": self._team.temperature, "max_tokens": self._team.answer_tokens}
         if schema is not None:
             options["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         return MemberModel(
             member,
-            self.lose,
+            fail or self.lose,
             model=model,
             base_url=self._job.llm_url,
             api_key=self._job.token,

@@ -4,6 +4,7 @@ import asyncio
 import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,12 +57,18 @@ async def _run(job: Job, emit: Emit, models: httpx2.AsyncBaseTransport | None, t
     team = Team.of(job.definition)
     async with open_gateways(job, team, models, tools) as gateways:
         floor = Floor(job, team, gateways, Conversation(emit))
-        return await _beside(job, gateways, floor, _work(job, floor))
+        return await _beside(job, gateways, floor, _work(job, floor, emit))
 
 
-async def _work(job: Job, floor: Floor) -> Any:
-    outcome = await MODES[floor.team.mode](floor)
-    learned = await remember(job, floor, outcome.answer) if floor.team.memory and outcome.answer else {}
+async def _work(job: Job, floor: Floor, emit: Emit) -> Any:
+    floor.outcome = await MODES[floor.team.mode](floor)
+    answer = floor.outcome.answer
+    remembered = await remember(job, floor, answer, emit) if floor.team.memory and answer else None
+    return _output(floor, floor.outcome, remembered)
+
+
+def _output(floor: Floor, outcome: Outcome, remembered: str | None = None) -> Any:
+    learned = {"remembered": remembered} if floor.team.memory else {}
     return floor.conversation.output(outcome.answer, stopped=outcome.stopped or floor.cornered(), **outcome.more, **learned)
 
 
@@ -82,7 +89,7 @@ async def _beside(job: Job, gateways: Gateways, floor: Floor, work: Coroutine[An
 
 def _too_long(floor: Floor, seconds: float) -> Any:
     stopped = {"limit": "seconds", "message": f"the team worked for its {seconds:g} seconds; the answer is what it had by then"}
-    return floor.conversation.output(floor.last_text, stopped=stopped)
+    return _output(floor, replace(floor.outcome or Outcome(floor.last_text), stopped=stopped))
 
 
 def _job(definition: dict[str, Any]) -> Job:

@@ -215,6 +215,15 @@ def facts_question(task: str, answer: str) -> str:
     )
 
 
+def facts_in(said: str) -> list[str]:
+    """The facts that a model answered with. Raises ValueError if there is no list of them."""
+    given = loads(said)
+    facts = given.get("facts") if isinstance(given, Mapping) else None
+    if not isinstance(facts, list):
+        raise ValueError(f"there is no list of facts in {said[:200]!r}")  # noqa: TRY004 (it is what a model said)
+    return [str(fact) for fact in facts]
+
+
 def memory_of(team: Team, job: Job, facts: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The entity that a run leaves in the user's memory, as the arguments of `create_entities`, and of `add_observations` for when
     the entity is there already. The run is the source."""
