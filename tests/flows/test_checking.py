@@ -59,6 +59,8 @@ def test_what_a_need_needs_can_be_read_too() -> None:
         ([step("a", type="unheard")], "/steps/0", ""),
         ([step("a", size=1)], "/steps/0/size", "Extra inputs"),
         ([step("a", "{{ a. }}")], "/steps/0/value", "no JMESPath expression"),
+        ([step("a", "{{ nosuchfn(`1`) }}")], "/steps/0/value", "there is no function 'nosuchfn'"),
+        ([step("a"), step("b", when="length(a, n)")], "/steps/1/when", "length takes 1 argument, not 2"),
         ([step("a", "{{ n")], "/steps/0/value", "has no }}"),
         ([step("a"), step("b", when="!a.error")], "/steps/1/when", "a member of a negation"),
         ([step("a", "{{ " + "(" * 3000 + "n" + ")" * 3000 + " }}")], "/steps/0/value", "too deeply"),

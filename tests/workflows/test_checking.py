@@ -1,13 +1,14 @@
 """What is said about definitions that cannot be run: every mistake, and where it is."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from auralink.workflows.checking import DefinitionInvalid, check, check_text
 from auralink.workflows.definition import Definition
-from auralink.workflows.expressions import BadExpression, variables_of
+from auralink.workflows.expressions import BadExpression, is_small, variables_of
 from auralink.workflows.templates import TemplateNotFound, get_template, template_names
 
 ASK = {"type": "llm", "prompt": "{{ question }}", "into": "answer"}
@@ -63,6 +64,16 @@ def test_an_unknown_template_is_named_with_those_there_are() -> None:
             "nothing gives 'qestion' a value",
         ),
         (graph({"ask": ASK | {"prompt": "{{ a[ }}"}}, ("ask", "end")), "/nodes/ask/prompt", "no JMESPath expression"),
+        (
+            graph({"ask": ASK | {"prompt": "{{ lenght(question) }}"}}, ("ask", "end")),
+            "/nodes/ask/prompt",
+            "there is no function 'lenght'; near it is length",
+        ),
+        (
+            graph({"ask": ASK | {"prompt": "{{ [length(question, `1`)] }}"}}, ("ask", "end")),
+            "/nodes/ask/prompt",
+            "length takes 1 argument, not 2",
+        ),
         (graph({"ask": ASK | {"prompt": "{{ question"}}, ("ask", "end")), "/nodes/ask/prompt", "has no }}"),
         (graph({"ask": ASK | {"schema": {"type": "strin"}}}, ("ask", "end")), "/nodes/ask/schema", "no JSON Schema"),
         (graph({"end": ASK}, ("end", "end")), "/nodes/end", "no node can have this name"),
@@ -161,5 +172,24 @@ def test_expressions_say_which_variables_they_read() -> None:
     assert variables_of("length(a) > `1` && b || !c") == {"a", "b", "c"}
     assert variables_of("sort_by(a, &b)[].{x: y}") == {"a"}
     assert variables_of("[a, b.c] | [0]") == {"a", "b"}
+    assert variables_of("merge(a, b, c[0:2])") == {"a", "b", "c"}
     with pytest.raises(BadExpression):
         variables_of("a b")
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("nosuchfn(`1`)", "there is no function 'nosuchfn'; there are abs, avg, "),
+        ("a[?starts_with(b)]", "starts_with takes 2 arguments, not 1"),
+        ("sort_by(a, &revers(b))", "near it is reverse"),
+        ("not_null()", "not_null takes 1 or more arguments, not 0"),
+    ],
+)
+def test_a_call_that_no_run_could_make_is_no_expression(expression: str, said: str) -> None:
+    with pytest.raises(BadExpression, match=re.escape(said)):
+        variables_of(expression)
+
+
+def test_a_slice_is_small() -> None:
+    assert is_small("event.items[0:3]")

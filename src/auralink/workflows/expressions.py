@@ -7,20 +7,23 @@ stands for the value itself, not for its text. The engine (engines/langgraph) re
 import json
 import re
 from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _FIRST_ONLY = {"subexpression", "index_expression", "projection", "value_projection", "flatten", "filter_projection", "pipe"}
 _RELATIVE = {"expref"}
 EMPTY: tuple[Any, ...] = (None, False, "", [], {})
 MAX_SMALL, MAX_MEMBERS = 1_000, 16
+FUNCTIONS: Mapping[str, Mapping[str, Any]] = Functions.FUNCTION_TABLE
 
 
 class BadExpression(ValueError):
-    """The text is no JMESPath expression."""
+    """The text is no JMESPath expression, or calls a function that there is not, or not so."""
 
 
 def variables_of(expression: str) -> frozenset[str]:
@@ -28,12 +31,15 @@ def variables_of(expression: str) -> frozenset[str]:
     try:
         tree = jmespath.compile(expression.strip()).parsed
         negated, read = _reads_of_a_negation(tree), frozenset(_roots(tree))
+        miscalled = next(_miscalls(tree), None)
     except JMESPathError as error:
         raise BadExpression(f"{expression.strip()!r} is no JMESPath expression: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise BadExpression(f"{expression.strip()[:100]!r} … is nested too deeply") from None
     if negated:
         raise BadExpression(f"{expression.strip()!r} reads a member of a negation, which has none; put it as !(name.member)")
+    if miscalled:
+        raise BadExpression(f"{expression.strip()!r}: {miscalled}")
     return read
 
 
@@ -98,7 +104,7 @@ def _text(value: Any) -> str:
 def _members(tree: Any) -> int:
     children = tree.get("children", ())
     own = len(children) if tree["type"] in ("multi_select_list", "multi_select_dict") else 0
-    return own + sum(_members(child) for child in children)
+    return own + sum(_members(child) for child in children if isinstance(child, dict))
 
 
 def _reads_of_a_negation(tree: Any) -> bool:
@@ -107,6 +113,27 @@ def _reads_of_a_negation(tree: Any) -> bool:
     if tree["type"] in _FIRST_ONLY and children and children[0]["type"] == "not_expression":
         return bool(tree["type"] != "pipe")
     return any(_reads_of_a_negation(child) for child in children if isinstance(child, dict))  # a slice has numbers
+
+
+def _miscalls(tree: Any) -> Iterator[str]:
+    """What is wrong with calls of functions: a run would fail when it comes to one."""
+    children = tree.get("children", ())
+    if tree["type"] == "function_expression" and (problem := _miscall(tree["value"], len(children))):
+        yield problem
+    for child in children:
+        if isinstance(child, dict):  # a slice has numbers
+            yield from _miscalls(child)
+
+
+def _miscall(name: str, given: int) -> str | None:
+    if name not in FUNCTIONS:
+        near = get_close_matches(name, FUNCTIONS, cutoff=0.5)
+        return f"there is no function {name!r}; {'near it is' if near else 'there are'} {', '.join(near or FUNCTIONS)}"
+    signature = FUNCTIONS[name]["signature"]
+    takes, or_more = len(signature), bool(signature[-1].get("variadic"))
+    if given == takes or (given > takes and or_more):
+        return None
+    return f"{name} takes {takes}{' or more' if or_more else ''} argument{'' if takes == 1 and not or_more else 's'}, not {given}"
 
 
 def _roots(tree: Any) -> Iterator[str]:
