@@ -48,3 +48,9 @@ class BadOverride(InvalidRequest):
 def run_not_found(run_id: object) -> RunNotFound:
     """The error for a run that is not there, or another user's, which looks the same."""
     return RunNotFound(f"you have no run {run_id}; GET /api/v1/runs lists yours")
+
+
+def bad_override(*mistakes: tuple[str, str]) -> BadOverride:
+    """The error for mistakes in what a person has written: of each where it is, a JSON pointer, and what it is."""
+    errors = [{"pointer": pointer, "message": message, "code": BadOverride.code} for pointer, message in mistakes]
+    return BadOverride("; ".join(f"{pointer}: {message}" for pointer, message in mistakes[:5]), extra={"errors": errors})

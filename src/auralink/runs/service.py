@@ -16,6 +16,7 @@ from auralink.core.paging import Position, encode_cursor
 from auralink.journal.errors import StepDecided, StepNotFound
 from auralink.journal.recorded import result_text
 from auralink.runs import store
+from auralink.runs.answers import answer_of
 from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, RunNotResumable, RunsTooDeep, run_not_found
 from auralink.runs.following import Following
 from auralink.runs.schemas import (
@@ -204,8 +205,11 @@ class Runs:
                 )
             run = await self._again(connection, principal, source, upto=fork.at, overrides=fork.overrides)
             for seq, answer in fork.overrides.answers.items():
-                if seq > fork.at or not await store.replace_answer(connection, run.run_id, seq, result_text(answer)):
+                entry = await store.find_entry(connection, run.run_id, seq) if 0 < seq <= fork.at else None
+                if entry is None:
                     raise BadOverride(f"entry {seq} is not among the answered entries up to {fork.at}; GET …/journal lists them")
+                other = answer_of(entry["kind"], entry["request"], answer, at=f"/overrides/answers/{seq}")
+                await store.replace_answer(connection, run.run_id, seq, result_text(other))
         return run
 
     async def replay(self, principal: Tenant, run_id: UUID) -> RunDetail:
@@ -222,7 +226,7 @@ class Runs:
     async def decide(self, principal: Tenant, run_id: UUID, seq: int, decision: StepDecision) -> RunDetail:
         """Says what became of a call whose outcome is unknown.
 
-        Raises RunNotFound, StepNotFound, StepDecided.
+        Raises RunNotFound, StepNotFound, StepDecided, BadOverride.
         """
         async with self._db.tenant(principal) as connection:
             run = await _get(connection, run_id)
@@ -238,7 +242,9 @@ class Runs:
             elif decision.decision == "retry":
                 await store.retry_entry(connection, run_id, seq)
             else:
-                await store.answer_entry(connection, run_id, seq, result_text(_as_answer(entry["kind"], decision.answer)))
+                said = decision.answer if isinstance(decision.answer, str | dict) else store.json_of(decision.answer)
+                answer = answer_of(entry["kind"], entry["request"], said, at="/answer")
+                await store.answer_entry(connection, run_id, seq, result_text(answer))
                 if entry["kind"] == "tool":
                     await insert_records(connection, [_attested(principal, entry["request"])])
             await store.resume_if_known(connection, run_id)
@@ -375,11 +381,3 @@ def _overridden(values: Mapping[str, Any], overrides: Overrides) -> dict[str, An
     if overrides.definition is not None:
         changed["definition"] = {**values["definition"], **overrides.definition}
     return changed
-
-
-def _as_answer(kind: str, answer: Any) -> Any:
-    """An answer as the gateway gives it: a tool's is a result, for which a person may write a text."""
-    if kind == "tool" and not (isinstance(answer, dict) and "content" in answer):
-        text = answer if isinstance(answer, str) else store.json_of(answer)
-        return {"content": [{"type": "text", "text": text}]}
-    return answer

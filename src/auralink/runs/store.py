@@ -73,7 +73,7 @@ UPDATE auralink.runs SET last_seq = coalesce(j.seq, 0), tick = coalesce(j.tick, 
 FROM (SELECT max(seq) AS seq, max(greatest(began, done)) AS tick FROM auralink.run_journal WHERE run_id = %(target)s) AS j
 WHERE id = %(target)s
 """
-ANSWER = "UPDATE auralink.run_journal SET response = %s::json WHERE run_id = %s AND seq = %s RETURNING seq"
+ANSWER = "UPDATE auralink.run_journal SET response = %s::json WHERE run_id = %s AND seq = %s"
 LAST_GOOD = """
 SELECT coalesce(max(seq), 0) AS seq FROM auralink.run_journal WHERE run_id = %s AND status = 'done' AND response->'error' IS NULL
 """
@@ -170,9 +170,9 @@ async def copy_journal(connection: Connection, source: UUID, target: UUID, upto:
     await connection.execute(COUNTERS, {"target": target})
 
 
-async def replace_answer(connection: Connection, run_id: UUID, seq: int, response: str) -> bool:
-    """Another answer to an entry; False if it is not there."""
-    return await (await connection.execute(ANSWER, [response, run_id, seq])).fetchone() is not None
+async def replace_answer(connection: Connection, run_id: UUID, seq: int, response: str) -> None:
+    """Another answer to an entry."""
+    await connection.execute(ANSWER, [response, run_id, seq])
 
 
 async def last_good(connection: Connection, run_id: UUID) -> int:
