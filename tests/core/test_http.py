@@ -3,16 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import httpx2
 import jwt
+import orjson
 import pytest
 import pytest_asyncio
+from pydantic import BaseModel, Field, ValidationError
 from structlog.testing import capture_logs
 
 from auralink.auth.tokens import issue_token
+from auralink.core.http import invalid
 from auralink.core.secret import Secret
 from auralink.vault.crypto import KeyRing, generate_master_key
 from tests.conftest import Server
@@ -104,6 +107,39 @@ async def test_a_wrong_shape_is_422_with_a_pointer_to_each_mistake(
     errors = problem(answer, 422, "validation_failed")["errors"]
     assert [error["pointer"] for error in errors] == pointers
     assert all(error["message"] and error["code"] for error in errors)
+
+
+async def test_what_may_have_one_of_several_types_has_one_pointer_into_the_body(client: httpx2.AsyncClient) -> None:
+    [error] = problem(
+        await client.post(f"{API}/teams/{uuid4()}/execute", json={"task_description": "x", "additional_context": 3}),
+        422,
+        "validation_failed",
+    )["errors"]
+    assert error["pointer"] == "/additional_context"
+    assert error["message"] == (
+        "Input should be a valid dictionary; Input should be a valid list; Input should be a valid string"
+    )
+
+
+async def test_a_pointer_has_the_levels_of_the_document_only() -> None:
+    class One(BaseModel):
+        kind: Literal["one"]
+        size: int
+
+    class Other(BaseModel):
+        kind: Literal["other"]
+        name: str
+
+    class Held(BaseModel):
+        parts: list[Annotated[One | Other, Field(discriminator="kind")]]
+        names: dict[str, int | None] = {}
+
+    body = {"parts": [{"kind": "one"}, {"kind": "other", "name": 1}, {"kind": "third"}], "names": {"int": "x"}}
+    with pytest.raises(ValidationError) as raised:
+        Held.model_validate(body)
+    errors = [{**error, "loc": ("body", *error["loc"])} for error in raised.value.errors()]
+    told = orjson.loads(bytes(invalid(errors, "/", body).body))["errors"]
+    assert [error["pointer"] for error in told] == ["/parts/0/size", "/parts/1/name", "/parts/2", "/names/int"]
 
 
 @pytest.mark.parametrize(

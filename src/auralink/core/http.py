@@ -5,7 +5,7 @@ Errors are rendered here and nowhere else.
 
 import os
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -13,6 +13,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -230,7 +231,8 @@ async def body_of(request: Request, model: type[Body]) -> Body:
         return model.model_validate_json(raw)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
-        raise RequestValidationError([{**detail, "loc": ("body", *detail["loc"])} for detail in details]) from None
+        document = None if details[0]["type"] == "json_invalid" else from_json(raw)
+        raise RequestValidationError([{**detail, "loc": ("body", *detail["loc"])} for detail in details], body=document) from None
 
 
 def documented_body(model: type[BaseModel], *path_parameters: str) -> dict[str, Any]:
@@ -290,7 +292,7 @@ def rendered(error: AuralinkError | RequestValidationError | HTTPException, path
     if isinstance(error, AuralinkError):
         return problem_of(error, path)
     if isinstance(error, RequestValidationError):
-        return invalid(error.errors(), path)
+        return invalid(error.errors(), path, error.body)
     if isinstance(error, RefusedBody):
         return problem_of(error.reason, path)
     code, title = STATUS_CODES.get(error.status_code, ("http_error", "Request failed"))
@@ -315,11 +317,11 @@ def _in_words(error: HTTPException, path: str) -> str:
     return str(error.detail)
 
 
-def invalid(errors: Sequence[Mapping[str, Any]], path: str) -> Response:
-    """422 for a body or parameter of the wrong shape, with a JSON pointer for each error; 400 for what is no JSON at all."""
+def invalid(errors: Sequence[Mapping[str, Any]], path: str, body: Any = None) -> Response:
+    """422 for a body or parameter of the wrong shape, with a JSON pointer to each place; 400 for what is no JSON at all."""
     if errors and errors[0]["type"] == "json_invalid":
         return problem_of(MalformedJSON(f"the body is not JSON: {errors[0].get('ctx', {}).get('error', errors[0]['msg'])}"), path)
-    items = [{"pointer": _pointer(e["loc"]), "message": e["msg"], "code": e["type"]} for e in errors]
+    items = _problems_in(errors, body)
     detail = "; ".join(f"{item['pointer'] or 'body'}: {item['message']}" for item in items[:5])
     return problem(
         status=422,
@@ -331,6 +333,32 @@ def invalid(errors: Sequence[Mapping[str, Any]], path: str) -> Response:
     )
 
 
-def _pointer(location: Sequence[str | int]) -> str:
-    parts = location[1:] if location and location[0] in ("body", "query", "path", "header") else location
+def _problems_in(errors: Sequence[Mapping[str, Any]], body: Any) -> list[dict[str, str]]:
+    """One item for each place. What may have one of several types has an error for each of them: their messages are joined."""
+    found: dict[str, dict[str, str]] = {}
+    for error in errors:
+        pointer, message = _pointer(error, body), error["msg"]
+        item = found.setdefault(pointer, {"pointer": pointer, "message": message, "code": error["type"]})
+        if message not in item["message"]:
+            item["message"] += f"; {message}"
+    return list(found.values())
+
+
+def _pointer(error: Mapping[str, Any], body: Any) -> str:
+    location = error["loc"]
+    if location and location[0] in ("query", "path", "header", "cookie"):
+        parts = location[1:2]
+    else:
+        parts = _places(location[location[:1] == ("body",) :], body, is_missing=error["type"] == "missing")
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def _places(location: Sequence[str | int], body: Any, *, is_missing: bool) -> Iterator[str | int]:
+    """The parts of a location that are levels of the document: pydantic also puts the types that it tried into it."""
+    for at, part in enumerate(location):
+        known = isinstance(body, Mapping) and part in body
+        if known or (isinstance(body, list) and part in range(len(body))):
+            body = body[part]
+            yield part
+        elif is_missing and at == len(location) - 1:
+            yield part
