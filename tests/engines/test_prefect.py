@@ -139,9 +139,13 @@ async def test_a_loop_ends_when_its_condition_is_true_or_its_bound_is_reached(pr
             "passes", "loop", until="count >= `6`", max=most, steps=[count], output={"n": "{{ count }}", "at": "{{ index }}"}
         )
 
-    assert (await ran_flow(prefect, a_flow([loop(10)]))).output["passes"] == {"n": 6, "at": 2}
+    ran = await ran_flow(prefect, a_flow([loop(10)]))
+    assert ran.output["passes"] == {"n": 6, "at": 2}
+    assert ran.told("log") == []
     ran = await ran_flow(prefect, a_flow([loop(2)]))
     assert ran.output["passes"] == {"n": 4, "at": 1}
+    message = "loop 'passes' ended after its 2 passes, and 'count >= `6`' was still not true"
+    assert ran.told("log") == [{"level": "warning", "message": message, "node": "passes", "passes": 2}]
     assert states_of(ran, "count[1]") == ["Running", "Completed"]
 
 

@@ -248,8 +248,15 @@ class _Walk:
             scope["index"] = number
             result = await self._block(step, scope, (*place, number))
             if is_true(step["until"], scope):
-                break
+                return result
+        self._tell_of_the_end(step, place)
         return result
+
+    def _tell_of_the_end(self, step: Step, place: Place) -> None:
+        """That a loop came to the most passes that it may have, which its result does not show."""
+        name, passes = _Doing(step, place, self._emit).name, step["max"]
+        message = f"loop {name!r} ended after its {passes} passes, and {step['until']!r} was still not true"
+        self._emit("log", level="warning", message=message, node=name, passes=passes)
 
 
 async def _engage(task: Task[Any, Any], after: list[State[Any]]) -> State[Any]:
