@@ -116,6 +116,25 @@ async def test_a_run_that_has_succeeded_is_forked_or_replayed_and_not_resumed(fr
         assert "/resume" not in refused["message"]
 
 
+async def test_a_fork_takes_only_what_its_definition_takes(front: Front) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "room_id": {}}, "additionalProperties": False}
+    run = await accept(front.runs, front.user, definition={"input": schema, "title": "old"}, input={"n": 1}, room_id="r1")
+
+    async def forked(**overrides: Any) -> Any:
+        answer = await front.http.post(f"{API}/runs/{run.run_id}/fork", json={"at": 0, "overrides": overrides})
+        where = answer.headers.get("location")
+        return (await front.http.get(where)).json() if where else [error["pointer"] for error in answer.json()["errors"]]
+
+    assert await forked(input={"n": "x"}) == ["/overrides/input/n"]
+    assert await forked(input=["n"]) == ["/overrides/input"]
+    assert await forked(definition={"title": "new", "a/b": 1}) == ["/overrides/definition/a~1b"]
+    assert await forked(definition={"input": {"type": 5}}) == ["/overrides/definition/input"]
+    assert await forked(definition={"input": {"required": ["m"]}}, input={"n": 2}) == ["/overrides/input"]
+    other = await forked(input={"n": 2}, definition={"title": "new"})
+    assert (other["input"], other["definition"]) == ({"n": 2, "room_id": "r1"}, {"input": schema, "title": "new"})
+    assert len((await front.http.get(f"{API}/runs")).json()["items"]) == 2
+
+
 async def test_a_run_token_opens_no_rest_route(front: Front) -> None:
     run = await accept(front.runs, front.user)
     token = front.service.app.state.run_tokens.issue(user_id=front.user.user_id, run=run.run_id, attempt=1, seconds=60)

@@ -13,11 +13,20 @@ from auralink.core.changes import Changes
 from auralink.core.db import Connection, Database, Tenant
 from auralink.core.ids import uuid7
 from auralink.core.paging import Position, encode_cursor
+from auralink.core.warned import token
 from auralink.journal.errors import StepDecided, StepNotFound
 from auralink.journal.recorded import result_text
-from auralink.runs import store
+from auralink.runs import matching, store
 from auralink.runs.answers import answer_of
-from auralink.runs.errors import BadOverride, RunFinished, RunNotFinished, RunNotResumable, RunsTooDeep, run_not_found
+from auralink.runs.errors import (
+    BadOverride,
+    RunFinished,
+    RunNotFinished,
+    RunNotResumable,
+    RunsTooDeep,
+    bad_override,
+    run_not_found,
+)
 from auralink.runs.following import Following
 from auralink.runs.schemas import (
     FOR_A_PERSON,
@@ -373,11 +382,34 @@ def _values(
 
 
 def _overridden(values: Mapping[str, Any], overrides: Overrides) -> dict[str, Any]:
+    """What a fork changes in the row. Raises BadOverride for what the definition does not have or does not take."""
     changed: dict[str, Any] = {}
     if overrides.model is not None:
         changed["overrides"] = {**values["overrides"], "model": overrides.model}
+    definition = values["definition"]
+    if overrides.definition is not None:
+        changed["definition"] = definition = _redefined(definition, overrides.definition)
+    schema = definition.get("input")
     if overrides.input is not None:
         changed["input"] = overrides.input
-    if overrides.definition is not None:
-        changed["definition"] = {**values["definition"], **overrides.definition}
+        if isinstance(schema, Mapping):
+            about = {name: values[name] for name in ("room_id", "call_id")}
+            changed["input"] = matching.completed(schema, overrides.input, about)
+            if wrong := matching.mistakes(schema, changed["input"], at="/overrides/input"):
+                raise bad_override(*wrong)
     return changed
+
+
+def _redefined(definition: Mapping[str, Any], members: Mapping[str, Any]) -> dict[str, Any]:
+    """A definition with other members in the place of some of its own."""
+    at, has = "/overrides/definition", ", ".join(sorted(definition)) or "none"
+    wrong = [
+        (f"{at}/{token(name)}", f"the definition has no member {name!r}; it has: {has}")
+        for name in members
+        if name not in definition
+    ]
+    if "input" in members and (why := matching.schema_mistake(members["input"])):
+        wrong.append((f"{at}/input", why))
+    if wrong:
+        raise bad_override(*wrong)
+    return {**definition, **members}

@@ -1,37 +1,18 @@
-"""Checks a run's input against the schema of its definition, and makes inputs out of events.
+"""Checks a run's input against the schema of its definition (runs/matching.py), and makes inputs out of events."""
 
-References and regular expressions in a schema are not followed here: they are a user's, and could keep the service busy for ever or
-send it elsewhere.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from jsonschema import Draft202012Validator
-from jsonschema.validators import extend
-
+from auralink.runs import matching
 from auralink.runs.schemas import Order
 from auralink.workflows.checking import Problem
 from auralink.workflows.errors import InputInvalid
 
-MAX_PROBLEMS = 20
-
-
-def _let_pass(_validator: Any, _value: Any, _instance: Any, _schema: Any) -> Iterator[Any]:
-    return iter(())
-
-
-_UNFOLLOWED = ("$ref", "$dynamicRef", "pattern", "patternProperties", "format")
-_Validator = extend(Draft202012Validator, dict.fromkeys(_UNFOLLOWED, _let_pass))  # type: ignore[no-untyped-call]
-
 
 def checked(schema: Mapping[str, Any], given: Any, *, where: str) -> Any:
     """The input, if it is of the schema. Raises InputInvalid with a JSON pointer for each mistake, below `where`."""
-    problems = [
-        Problem(where + "".join(f"/{part}" for part in error.absolute_path), error.message[:500])
-        for _, error in zip(range(MAX_PROBLEMS), _Validator(schema).iter_errors(given), strict=False)
-    ]
+    problems = [Problem(pointer, message) for pointer, message in matching.mistakes(schema, given, at=where)]
     if problems:
         raise InputInvalid(problems)
     return given
@@ -39,10 +20,8 @@ def checked(schema: Mapping[str, Any], given: Any, *, where: str) -> Any:
 
 def fitting(schema: Mapping[str, Any], given: Any, order: Order) -> Any:
     """As `checked`, with the order's room and call in the input, where the definition asks for them and the input does not say."""
-    if isinstance(given, Mapping):
-        asked, about = schema.get("properties", {}), {"room_id": order.room_id, "call_id": order.call_id}
-        given = {**{name: value for name, value in about.items() if name in asked and value is not None}, **given}
-    return checked(schema, given, where=order.at)
+    about = {"room_id": order.room_id, "call_id": order.call_id}
+    return checked(schema, matching.completed(schema, given, about), where=order.at)
 
 
 def of_event(schema: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
