@@ -14,6 +14,7 @@ from auralink.runs import metrics, store
 from auralink.runs.engines import Failure, OnEvent, Result, Start
 from auralink.runs.errors import RunFinished
 from auralink.runs.schemas import Fork, Parent
+from auralink.runs.worker import MAX_LOSSES_OF_A_REPLAY
 from auralink.vault.crypto import KeyRing
 from tests.conftest import MakePrincipal, TestDatabase, eventually
 from tests.runs.support import ENGINE, accept, rows, runs_of, working
@@ -190,6 +191,23 @@ async def test_a_failed_attempt_is_made_again_a_few_times(
             event.data["reason"] async for event in runs.events(principal, run.run_id) if event and event.type == "run.waiting"
         ]
         assert reasons == ["backoff"] * (attempts - 1)
+
+
+async def test_a_replay_is_lost_fewer_times_than_a_run(
+    database: Database, principal: Principal, ring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auralink.runs.worker.FIRST_BACKOFF", 0.0)
+
+    async def refused(start: Start, on_event: OnEvent) -> Result | Failure:
+        return Failure("Lost", f"attempt {start.attempt}", lost=True)
+
+    async with runs_of(database) as runs:
+        run = await accept(runs, principal)
+        await runs.cancel(principal, run.run_id)
+        replay = await runs.replay(principal, run.run_id)
+        async with working(database.dsn, refused, ring):
+            ended = await runs.wait(principal, replay.run_id, 15)
+    assert (ended.status, ended.error["message"]) == ("failed", f"attempt {MAX_LOSSES_OF_A_REPLAY}")
 
 
 async def test_a_run_out_of_time_is_not_tried_again(database: Database, principal: Principal, ring: KeyRing) -> None:

@@ -32,6 +32,9 @@ LEASE_SECONDS = 20.0
 RECONCILE_SECONDS = 2.0
 MAX_LOSSES = 20
 """Attempts that may end without a word of their engine or worker, before the run has failed."""
+MAX_LOSSES_OF_A_REPLAY = 7
+"""Half a minute of them: long enough for a gateway that is restarted. One that refuses what the journal has refuses it always, and a
+replay can be asked for again at no cost."""
 FIRST_BACKOFF, MAX_BACKOFF = 0.5, 60.0
 TOKEN_GRACE = 120.0
 """Seconds that a run token outlives the run's time limit: the time limit itself is the worker's to keep."""
@@ -263,7 +266,8 @@ class Worker:
             await self.write(attempt, succeeded)
             return
         error = {"type": outcome.type, "message": outcome.message}
-        tries, most = (run["losses"], MAX_LOSSES) if outcome.lost else (run["failures"], run["max_attempts"])
+        losses = MAX_LOSSES_OF_A_REPLAY if run["mode"] == "replay" else MAX_LOSSES
+        tries, most = (run["losses"], losses) if outcome.lost else (run["failures"], run["max_attempts"])
         about = {"type": outcome.type, "lost": outcome.lost, "traceback": outcome.traceback}
         log.info("attempt failed", run=str(run_id), attempt=number, **about)  # its paths are the installation's, not the user's
         if outcome.type in FINAL or tries + 1 >= most or (run["mode"] == "replay" and not outcome.lost):
