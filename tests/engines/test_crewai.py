@@ -367,3 +367,10 @@ async def test_a_memory_that_fails_does_not_fail_the_run(crewai: Engines, answer
     assert told["level"] == "warning"
     assert told["message"].startswith(f"nothing was written to {memory}: ")
     assert why in told["message"]
+
+
+async def test_a_gateway_that_is_lost_while_the_memory_is_written_loses_the_attempt(crewai: Engines) -> None:
+    stale = JSONResponse({"error": {"message": "a newer attempt runs", "code": "stale_attempt"}}, 409)
+    team = a_team("sequential", ["reader"], memory="memory")
+    run = await ran_team(crewai, "crewai", team, Script("It is 5.", stale))
+    assert (run.failure.type, run.failure.lost) == ("Lost", True)
