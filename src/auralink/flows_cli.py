@@ -40,4 +40,6 @@ def deploy(
     if done.returncode != 0:
         raise StartupError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "the deployment was not registered")
     made = json.loads(done.stdout.splitlines()[-1])
-    out.print(f"deployed {made['deployment']} ({made['id']}) to the {made['type']} pool {made['pool']}", markup=False, soft_wrap=True)
+    out.print(
+        f"deployed {made['deployment']} ({made['id']}) to the {made['type']} pool {made['pool']}", markup=False, soft_wrap=True
+    )
