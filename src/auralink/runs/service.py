@@ -53,7 +53,7 @@ LOOK_EVERY = 0.2
 HEARTBEAT = 15.0
 BATCH = 200
 ALL = 2**31 - 1
-MAX_DEPTH = 16
+MAX_DEPTH = 8
 """Runs from one that somebody started down to the last that may be started by another, both counted."""
 RESUMABLE = ("failed", "cancelled")
 
