@@ -6,11 +6,9 @@ says. Neither client retries or has a deadline: the gateways have them, and a ca
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import httpx2
@@ -18,7 +16,9 @@ import openai
 from agent_framework import Content, FunctionTool
 from agent_framework_openai import OpenAIChatCompletionClient
 from auralink_engine import Job
+from auralink_engine.tls import tls_for
 from auralink_engine.watching import WatchedModels, WatchedTools
+from auralink_engine.words import text_of_content
 from mcp import ClientSession, MCPError
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult, PaginatedRequestParams, Tool
@@ -43,7 +43,7 @@ class Gateways:
     def __init__(self, job: Job, models: httpx2.AsyncBaseTransport | None) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._job = job
-        self._models = models or httpx2.AsyncHTTPTransport(verify=_tls(job.llm_url), trust_env=False)
+        self._models = models or httpx2.AsyncHTTPTransport(verify=tls_for(job.llm_url), trust_env=False)
         self._tools: dict[str, Tool] = {}
         self._session: ClientSession | None = None
 
@@ -100,7 +100,7 @@ class Gateways:
 
     async def connect_tools(self, stack: AsyncExitStack, transport: httpx2.AsyncBaseTransport | None) -> None:
         """Opens the run's one MCP session and lists the tools; `stack` closes it."""
-        inner = transport or httpx2.AsyncHTTPTransport(verify=_tls(self._job.mcp_url), trust_env=False)
+        inner = transport or httpx2.AsyncHTTPTransport(verify=tls_for(self._job.mcp_url), trust_env=False)
         watched: Any = WatchedTools(httpx2, inner, self.lose)
         headers = {"authorization": f"Bearer {self._job.token}"}
         client = httpx2.AsyncClient(headers=headers, transport=watched, timeout=None, trust_env=False)
@@ -138,23 +138,8 @@ async def open_gateways(
         raise
 
 
-@cache
-def _default_tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _tls(url: str) -> ssl.SSLContext | bool:
-    """Reading the certificates takes 20 ms: not for an address that uses none."""
-    return _default_tls() if url.startswith("https:") else False
-
-
-def warm_tls() -> None:
-    """Reads the certificates once, before anything is forked."""
-    _default_tls()
-
-
 def _text_of(answer: CallToolResult) -> str:
-    texts = [block.text for block in answer.content if block.type == "text"]
-    if not texts and answer.structured_content is not None:
+    text = text_of_content(answer.content)
+    if not text and answer.structured_content is not None:
         return json.dumps(answer.structured_content, ensure_ascii=False)
-    return "\n".join(texts) or NO_ANSWER
+    return text or NO_ANSWER

@@ -12,8 +12,9 @@ from agent_framework.exceptions import ChatClientException
 from agent_framework_orchestrations import GroupChatBuilder, HandoffBuilder, SequentialBuilder
 from auralink_engine import Emit, Job
 from auralink_engine.team import FACTS_SCHEMA, Conversation, MemberFailed, Team, facts_in, facts_question, memory_of, task_of
+from auralink_engine.tls import warm_tls
 
-from auralink_agent_framework.gateways import Gateways, open_gateways, warm_tls
+from auralink_agent_framework.gateways import Gateways, open_gateways
 from auralink_agent_framework.members import DONE, Talk, agent_of, cause_of
 from auralink_agent_framework.rehearsal import DEFINITION, answer_models, answer_tools
 

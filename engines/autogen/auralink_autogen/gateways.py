@@ -6,22 +6,22 @@ call into a wait without end; so whatever ends a run (`Lost`, `MemberFailed`) is
 
 import asyncio
 import json
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, cast
 
 import httpx
 import httpx2
 from auralink_engine import Job
 from auralink_engine.team import MemberFailed, Team
-from auralink_engine.watching import CONNECT_SECONDS, WatchedModels, WatchedTools
+from auralink_engine.tls import tls_for
+from auralink_engine.watching import CONNECT_SECONDS, WatchedModels, WatchedTools, before_loss
+from auralink_engine.words import text_of_content
 from autogen_core.models import ModelFamily, ModelInfo
 from mcp import ClientSession, McpError, Tool
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult, ContentBlock, EmbeddedResource, ResourceLink, TextContent, TextResourceContents
+from mcp.types import CallToolResult
 
 from auralink_autogen.models import MemberModel
 
@@ -55,7 +55,7 @@ class Gateways:
         self.tools: Mapping[str, Tool] = {}
         self._job = job
         self._team = team
-        self._models = models or httpx2.AsyncHTTPTransport(verify=_tls(job.llm_url), trust_env=False)
+        self._models = models or httpx2.AsyncHTTPTransport(verify=tls_for(job.llm_url), trust_env=False)
         self._session: ClientSession | None = None
 
     def model(
@@ -106,7 +106,7 @@ class Gateways:
 
     async def connect_tools(self, stack: AsyncExitStack, transport: httpx.AsyncBaseTransport | None) -> None:
         """Opens the run's one MCP session and lists the tools; `stack` closes it."""
-        inner = transport or httpx.AsyncHTTPTransport(verify=_tls(self._job.mcp_url), trust_env=False)
+        inner = transport or httpx.AsyncHTTPTransport(verify=tls_for(self._job.mcp_url), trust_env=False)
         client = httpx.AsyncClient(
             transport=cast("Any", WatchedTools(httpx, inner, self.lose)),
             headers={"authorization": f"Bearer {self._job.token}"},
@@ -135,38 +135,13 @@ async def open_gateways(
     try:
         async with AsyncExitStack() as stack:
             if team.tools or team.memory:
-                await _before_loss(gateways, gateways.connect_tools(stack, tools))
+                await before_loss(gateways.lost, gateways.connect_tools(stack, tools))
             yield gateways
     except Exception as error:
         loss = gateways.lost.exception() if gateways.lost.done() else None
         if loss is not None and loss is not error:
             raise loss from error  # what the SDK makes of it is a consequence
         raise
-
-
-def warm_tls() -> None:
-    """Reads the certificates once, before anything is forked."""
-    _default_tls()
-
-
-async def _before_loss(gateways: Gateways, connecting: Any) -> None:
-    """Connects, here and not in a task of its own: what was entered has to be left where it was entered."""
-    task = asyncio.current_task()
-    assert task is not None
-
-    def stop(_lost: object) -> None:
-        task.cancel()
-
-    gateways.lost.add_done_callback(stop)
-    try:
-        await connecting
-    except asyncio.CancelledError:
-        if not gateways.lost.done():
-            raise
-        task.uncancel()
-        gateways.lost.result()
-    finally:
-        gateways.lost.remove_done_callback(stop)
 
 
 async def _listed(session: ClientSession) -> AsyncIterator[Tool]:
@@ -181,34 +156,12 @@ async def _listed(session: ClientSession) -> AsyncIterator[Tool]:
 
 
 def _answer(result: CallToolResult) -> Answer:
-    text = "\n".join(_text_of(block) for block in result.content)
+    text = text_of_content(result.content)
     structured = result.structuredContent
     told = json.dumps(structured, ensure_ascii=False) if structured else ""
     has_places = structured is not None and any(place in structured for place in PLACES)
     return Answer(text or told, told if has_places else text or told, bool(result.isError))
 
 
-def _text_of(block: ContentBlock) -> str:
-    """A part of an answer in words: models are not shown pictures and sounds here."""
-    if isinstance(block, TextContent):
-        return block.text
-    if isinstance(block, EmbeddedResource):
-        held = block.resource
-        return held.text if isinstance(held, TextResourceContents) else f"[{held.mimeType or 'data'} at {held.uri}]"
-    if isinstance(block, ResourceLink):
-        return f"[{block.name}: {block.uri}]"
-    return f"[{block.mimeType}, {len(block.data) * 3 // 4} bytes]"
-
-
 def _refusal(why: str) -> Answer:
     return Answer(why, why, True)
-
-
-@cache
-def _default_tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _tls(url: str) -> ssl.SSLContext | bool:
-    """Reading the certificates takes 20 ms: not for an address that uses none."""
-    return _default_tls() if url.startswith("https:") else False

@@ -5,6 +5,7 @@ from typing import Any
 
 import openai
 from auralink_engine.team import MemberFailed
+from auralink_engine.words import said_by
 from autogen_core import CancellationToken, FunctionCall
 from autogen_core.models import CreateResult, LLMMessage
 from autogen_ext.models.openai import OpenAIChatCompletionClient
@@ -47,7 +48,7 @@ class MemberModel(OpenAIChatCompletionClient):
                 cancellation_token=cancellation_token,
             )
         except openai.APIStatusError as error:
-            raise self._failed(_said_by(error)) from error
+            raise self._failed(said_by(error)) from error
         except (openai.OpenAIError, ValueError, IndexError, AttributeError, TypeError) as error:
             raise self._failed(str(error) or type(error).__name__) from error
         self.answered += 1
@@ -74,10 +75,3 @@ def _mended(result: CreateResult) -> CreateResult:
         call if call.arguments.strip() else FunctionCall(id=call.id, name=call.name, arguments="{}") for call in result.content
     ]
     return result.model_copy(update={"content": calls})
-
-
-def _said_by(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error")
-    said = inner if isinstance(inner, Mapping) else body
-    return " ".join(str(part) for part in (error.status_code, said.get("code"), said.get("message") or error.message) if part)

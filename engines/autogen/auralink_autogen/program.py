@@ -12,10 +12,11 @@ import httpx
 import httpx2
 from auralink_engine import Emit, Job
 from auralink_engine.team import Conversation, Team
+from auralink_engine.tls import warm_tls
 
 from auralink_autogen.chats import round_robin, selector, swarm
 from auralink_autogen.floor import Floor, Outcome
-from auralink_autogen.gateways import Gateways, open_gateways, warm_tls
+from auralink_autogen.gateways import Gateways, open_gateways
 from auralink_autogen.learning import remember
 from auralink_autogen.patterns import brainstorm, debate, problem_solving
 from auralink_autogen.rehearsal import DEFINITIONS, answer_models, answer_tools

@@ -15,6 +15,7 @@ import openai
 from auralink_engine import Job
 from auralink_engine.team import MemberFailed
 from auralink_engine.watching import CONNECT_SECONDS, WatchedModels
+from auralink_engine.words import said_by
 from crewai.llms.providers.openai.completion import OpenAICompletion
 from pydantic import PrivateAttr
 
@@ -155,7 +156,7 @@ class ModelGateway:
 def failure_of(error: Exception, owner: str, model: str) -> MemberFailed:
     """The error of a model call, with member, model and cause."""
     answered = next((cause for cause in _causes_of(error) if isinstance(cause, openai.APIStatusError)), None)
-    said = _said_by(answered) if answered is not None else str(error) or type(error).__name__
+    said = said_by(answered) if answered is not None else str(error) or type(error).__name__
     return MemberFailed(f"member {owner!r}: model {model!r}: {said}")
 
 
@@ -167,13 +168,6 @@ def _causes_of(error: BaseException) -> Iterator[BaseException]:
         yield cause
         seen.append(cause)
         cause = cause.__cause__
-
-
-def _said_by(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error")
-    said = inner if isinstance(inner, Mapping) else body
-    return f"{error.status_code} {said.get('code') or ''} {said.get('message') or error.message}".replace("  ", " ")
 
 
 def _renamed(call: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

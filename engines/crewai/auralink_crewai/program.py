@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-import ssl
 import threading
 import time
 import warnings
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from functools import cache
 from typing import Any
 
 import httpx
 from auralink_engine import Emit, Job, Lost
 from auralink_engine.team import Conversation, MemberFailed, Team
+from auralink_engine.tls import tls_for, warm_tls
 from auralink_engine.watching import GatewayRefused
 from crewai.events.event_bus import crewai_event_bus
 
@@ -46,7 +45,7 @@ def warm() -> None:
     quicken()
     logging.getLogger().setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", message="function callbacks cannot be serialized")
-    _tls()
+    warm_tls()
     models, tools = httpx.MockTransport(rehearsal.answer_models), httpx.MockTransport(rehearsal.answer_tools)
     with borrowed_home():
         _load_transports()
@@ -69,14 +68,14 @@ def _a_rehearsal(definition: dict[str, Any]) -> Job:
 async def _run(job: Job, emit: Emit, models: httpx.BaseTransport | None, tools: httpx.AsyncBaseTransport | None) -> Any:
     ending = Ending()
     toolbox = Tools(ending)
-    gateway = ModelGateway.of(job, ending, toolbox, models or httpx.HTTPTransport(verify=_tls_for(job.llm_url), trust_env=False))
+    gateway = ModelGateway.of(job, ending, toolbox, models or httpx.HTTPTransport(verify=tls_for(job.llm_url), trust_env=False))
     team = Team.of(job.definition)
     seconds = min(job.deadline - time.time(), job.definition["limits"].get("seconds") or float("inf"))
     timer = asyncio.get_running_loop().call_later(seconds, lambda: ending.tell(_too_long(seconds)))
     try:
         async with AsyncExitStack() as stack:
             if team.tools or team.memory:
-                inner = tools or httpx.AsyncHTTPTransport(verify=_tls_for(job.mcp_url), trust_env=False)
+                inner = tools or httpx.AsyncHTTPTransport(verify=tls_for(job.mcp_url), trust_env=False)
                 await _unless_lost(ending, toolbox.connect(stack, job, inner))
             work = Work.of(job, Conversation(emit), gateway, toolbox, ending)
             await _perform(work, emit)
@@ -138,16 +137,6 @@ def _raise_of(done: "asyncio.Future[None]") -> None:
 
 def _too_long(seconds: float) -> LimitReached:
     return LimitReached("seconds", f"the run took longer than its {seconds:.0f} seconds")
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _tls_for(url: str) -> ssl.SSLContext | bool:
-    """Reading the certificates takes 20 ms: not for an address that uses none."""
-    return _tls() if url.startswith("https:") else False
 
 
 def _say_nothing(_kind: str, /, **_data: Any) -> None:

@@ -11,11 +11,12 @@ import httpx
 from auralink_engine import Job
 from auralink_engine.team import MemberFailed
 from auralink_engine.watching import CONNECT_SECONDS, WatchedTools
+from auralink_engine.words import text_of_content
 from crewai.tools import BaseTool
 from crewai.utilities.string_utils import sanitize_tool_name
 from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult, TextContent, Tool
+from mcp.types import CallToolResult, Tool
 from pydantic import BaseModel, PrivateAttr
 
 from auralink_crewai.ending import Ending
@@ -128,7 +129,6 @@ class Tools:
 
 def text_of(result: CallToolResult) -> str:
     """A tool's answer as a text; what is none is named."""
-    parts = [part.text if isinstance(part, TextContent) else f"[{part.type}]" for part in result.content]
-    if not parts and result.structuredContent is not None:
+    if not result.content and result.structuredContent is not None:
         return json.dumps(result.structuredContent, ensure_ascii=False)
-    return "\n".join(parts)
+    return text_of_content(result.content)

@@ -6,18 +6,17 @@ attempt (`Lost`); it is never shown to a model.
 """
 
 import asyncio
-import json
-import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cache
 from typing import Any, cast
 
 import httpx
 import httpx2
 import openai
 from auralink_engine import Job, Lost
+from auralink_engine.tls import tls_for
 from auralink_engine.watching import CONNECT_SECONDS, GONE, WatchedTools
+from auralink_engine.words import data_of_text, said_by
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolMessage
 from langchain_core.tools import BaseTool
 from langchain_mcp_adapters.sessions import StreamableHttpConnection, create_session
@@ -41,7 +40,7 @@ class Gateways:
         self._limit = tokens
         self._tools: Mapping[str, BaseTool] = {}
         self._client = httpx2.AsyncClient(
-            verify=_tls(job.llm_url), timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS), transport=models, trust_env=False
+            verify=tls_for(job.llm_url), timeout=httpx2.Timeout(None, connect=CONNECT_SECONDS), transport=models, trust_env=False
         )
         self._unused = httpx2.Client(verify=False, trust_env=False)
 
@@ -77,7 +76,7 @@ class Gateways:
             raise Lost(f"the model gateway stopped in the middle of an answer: {error}") from error
         except openai.APIStatusError as error:
             kind = Lost if error.status_code in GONE else NodeFailed
-            raise kind(f"model {model!r}: {_said_by(error)}") from error
+            raise kind(f"model {model!r}: {said_by(error)}") from error
         except openai.OpenAIError as error:
             raise NodeFailed(f"model {model!r}: {error}") from error
         self._count(answer)
@@ -101,7 +100,7 @@ class Gateways:
 
     async def connect_tools(self, stack: AsyncExitStack, transport: httpx.AsyncBaseTransport | None) -> None:
         """Opens the run's one MCP session and lists the tools; `stack` closes it."""
-        inner = transport or httpx.AsyncHTTPTransport(verify=_tls(self._job.mcp_url), trust_env=False)
+        inner = transport or httpx.AsyncHTTPTransport(verify=tls_for(self._job.mcp_url), trust_env=False)
 
         def client(
             headers: dict[str, str] | None = None, timeout: Any = None, auth: httpx.Auth | None = None
@@ -167,28 +166,7 @@ def result_of(message: ToolMessage) -> Any:
     artifact = message.artifact
     if isinstance(artifact, Mapping) and artifact.get("structured_content") is not None:
         return artifact["structured_content"]
-    text = content_of(message)
-    if text[:1] in ("{", "["):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
-
-
-@cache
-def _default_tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _tls(url: str) -> ssl.SSLContext | bool:
-    """Reading the certificates takes 20 ms: not for an address that uses none."""
-    return _default_tls() if url.startswith("https:") else False
-
-
-def warm_tls() -> None:
-    """Reads the certificates once, before anything is forked."""
-    _default_tls()
+    return data_of_text(content_of(message))
 
 
 async def _streamed(
@@ -206,10 +184,3 @@ async def _streamed(
     return AIMessage(
         whole.content, tool_calls=whole.tool_calls, invalid_tool_calls=whole.invalid_tool_calls, usage_metadata=usage
     )
-
-
-def _said_by(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error")
-    said = inner if isinstance(inner, Mapping) else body
-    return f"{error.status_code} {said.get('code') or ''} {said.get('message') or error.message}".replace("  ", " ")

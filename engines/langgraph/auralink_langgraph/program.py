@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 import httpx2
 from auralink_engine import Emit, Job
+from auralink_engine.tls import warm_tls
 from auralink_engine.values import value_of
 from langgraph.errors import GraphRecursionError, InvalidUpdateError
 
 from auralink_langgraph.errors import LimitReached, NodeFailed
-from auralink_langgraph.gateways import Gateways, open_gateways, warm_tls
+from auralink_langgraph.gateways import Gateways, open_gateways
 from auralink_langgraph.graph import VISITS, build, first_state, variables_of
 from auralink_langgraph.nodes import needs_tools
 from auralink_langgraph.rehearsal import DEFINITION, answer_models, answer_tools

@@ -5,21 +5,20 @@ that waits for a person. A gateway that cannot be reached, or that has a newer a
 """
 
 import asyncio
-import json
-import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
-from functools import cache
 from typing import Any, cast
 
 import httpx
 import openai
 from auralink_engine import Job
-from auralink_engine.watching import CONNECT_SECONDS, WatchedModels, WatchedTools
+from auralink_engine.tls import tls_for
+from auralink_engine.watching import CONNECT_SECONDS, WatchedModels, WatchedTools, before_loss
+from auralink_engine.words import data_of_text, said_by, text_of_content
 from mcp import ClientSession, McpError
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import CallToolResult, ContentBlock, EmbeddedResource, ResourceLink, TextContent, TextResourceContents
+from mcp.types import CallToolResult
 
 from auralink_prefect.errors import LimitReached, StepFailed
 
@@ -39,7 +38,7 @@ class Gateways:
         self._used = 0
         self._tools: frozenset[str] = frozenset()
         self._session: ClientSession | None = None
-        inner = models or httpx.AsyncHTTPTransport(verify=_tls(job.llm_url), trust_env=False)
+        inner = models or httpx.AsyncHTTPTransport(verify=tls_for(job.llm_url), trust_env=False)
         watched = WatchedModels(httpx, inner, self.lose, _note_call)
         self._models = openai.AsyncOpenAI(
             base_url=job.llm_url,
@@ -58,7 +57,7 @@ class Gateways:
         try:
             answer = await self._models.chat.completions.create(model=model, messages=cast("Any", messages), **given)
         except openai.APIStatusError as error:
-            raise StepFailed(f"model {model!r}: {_said_by(error)}") from error
+            raise StepFailed(f"model {model!r}: {said_by(error)}") from error
         except openai.OpenAIError as error:
             raise StepFailed(f"model {model!r}: {error}") from error
         self._count(answer.usage.total_tokens if answer.usage else 0)
@@ -89,7 +88,7 @@ class Gateways:
 
     async def connect_tools(self, stack: AsyncExitStack, transport: httpx.AsyncBaseTransport | None) -> None:
         """Opens the run's one MCP session and lists the tools; `stack` closes it."""
-        inner = transport or httpx.AsyncHTTPTransport(verify=_tls(self._job.mcp_url), trust_env=False)
+        inner = transport or httpx.AsyncHTTPTransport(verify=tls_for(self._job.mcp_url), trust_env=False)
         client = httpx.AsyncClient(
             transport=cast("Any", WatchedTools(httpx, inner, self.lose)),
             headers={"authorization": f"Bearer {self._job.token}"},
@@ -126,7 +125,7 @@ async def open_gateways(
     try:
         async with AsyncExitStack() as stack:
             if with_tools:
-                await _before_loss(gateways, gateways.connect_tools(stack, tools))
+                await before_loss(gateways.lost, gateways.connect_tools(stack, tools))
             yield gateways
     except Exception as error:
         loss = gateways.lost.exception() if gateways.lost.done() else None
@@ -135,35 +134,10 @@ async def open_gateways(
         raise
 
 
-def warm_tls() -> None:
-    """Reads the certificates once, before anything is forked."""
-    _default_tls()
-
-
 def _note_call(number: int) -> None:
     calls = CALLS.get()
     if calls is not None:
         calls.append(number)
-
-
-async def _before_loss(gateways: Gateways, connecting: Any) -> None:
-    """Connects, here and not in a task of its own: what was entered has to be left where it was entered."""
-    task = asyncio.current_task()
-    assert task is not None
-
-    def stop(_lost: object) -> None:
-        task.cancel()
-
-    gateways.lost.add_done_callback(stop)
-    try:
-        await connecting
-    except asyncio.CancelledError:
-        if not gateways.lost.done():
-            raise
-        task.uncancel()
-        gateways.lost.result()
-    finally:
-        gateways.lost.remove_done_callback(stop)
 
 
 async def _listed(session: ClientSession) -> AsyncIterator[str]:
@@ -180,43 +154,8 @@ async def _listed(session: ClientSession) -> AsyncIterator[str]:
 def _data(result: CallToolResult) -> Any:
     if result.structuredContent is not None:
         return result.structuredContent
-    text = _text(result)
-    if text[:1] in ("{", "["):
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-    return text
+    return data_of_text(_text(result))
 
 
 def _text(result: CallToolResult) -> str:
-    return "\n".join(_text_of(block) for block in result.content)
-
-
-def _text_of(block: ContentBlock) -> str:
-    """A part of an answer in words: expressions read texts, not pictures and sounds."""
-    if isinstance(block, TextContent):
-        return block.text
-    if isinstance(block, EmbeddedResource):
-        held = block.resource
-        return held.text if isinstance(held, TextResourceContents) else f"[{held.mimeType or 'data'} at {held.uri}]"
-    if isinstance(block, ResourceLink):
-        return f"[{block.name}: {block.uri}]"
-    return f"[{block.mimeType}, {len(block.data) * 3 // 4} bytes]"
-
-
-def _said_by(error: openai.APIStatusError) -> str:
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error")
-    said = inner if isinstance(inner, Mapping) else body
-    return " ".join(str(part) for part in (error.status_code, said.get("code"), said.get("message") or error.message) if part)
-
-
-@cache
-def _default_tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
-
-
-def _tls(url: str) -> ssl.SSLContext | bool:
-    """Reading the certificates takes 20 ms: not for an address that uses none."""
-    return _default_tls() if url.startswith("https:") else False
+    return text_of_content(result.content)

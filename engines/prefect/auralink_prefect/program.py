@@ -10,11 +10,12 @@ from typing import Any
 import httpx
 import prefect.events.utilities
 from auralink_engine import Emit, Job
+from auralink_engine.tls import warm_tls
 
 from auralink_prefect.elsewhere import run_elsewhere
 from auralink_prefect.errors import LimitReached
 from auralink_prefect.flow import in_a_flow
-from auralink_prefect.gateways import Gateways, open_gateways, warm_tls
+from auralink_prefect.gateways import Gateways, open_gateways
 from auralink_prefect.rehearsal import DEFINITION, answer_models, answer_tools
 from auralink_prefect.work import calls_tools
 

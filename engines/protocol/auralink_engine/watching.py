@@ -5,7 +5,8 @@ a gateway is noticed below it, in the transport of its HTTP client (`httpx` or a
 Here nothing is imported: the engine hands in its library.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -129,6 +130,26 @@ class WatchedTools:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+async def before_loss(lost: "asyncio.Future[None]", connecting: Awaitable[None]) -> None:
+    """Connects, or raises what `lost` is given meanwhile; in this task, since what was entered has to be left where it was entered."""
+    task = asyncio.current_task()
+    assert task is not None
+
+    def stop(_lost: object) -> None:
+        task.cancel()
+
+    lost.add_done_callback(stop)
+    try:
+        await connecting
+    except asyncio.CancelledError:
+        if not lost.done():
+            raise
+        task.uncancel()
+        lost.result()
+    finally:
+        lost.remove_done_callback(stop)
 
 
 def _silence(gateway: str, error: Exception) -> Lost:
