@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import orjson
-from psycopg import sql
 from psycopg.rows import DictRow
-from psycopg.types.json import Json
 
 from auralink.core.db import Connection
 from auralink.core.paging import Position
+from auralink.core.rows import adapted, change_of
 
 COLUMNS = "id, name, version, instructions, model, tools, memory, limits, created_at, updated_at"
 INSERT = f"""
@@ -50,19 +48,12 @@ ORDER BY seq
 TURNS = """
 SELECT seq, run_id, message, answer, status, at FROM auralink.agent_turns WHERE thread_id = %s AND seq > %s ORDER BY seq LIMIT %s
 """
-
-
-def _adapted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Json(value, _dumps) if name in ("tools", "limits") else value for name, value in values.items()}
-
-
-def _dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+_JSON = ("tools", "limits")
 
 
 async def insert(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores an agent. Raises UniqueViolation for a name that the tenant has."""
-    inserted = await (await connection.execute(INSERT, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -86,11 +77,8 @@ async def page(connection: Connection, *, name: str | None, after: Position | No
 
 async def update(connection: Connection, agent_id: UUID, changes: Mapping[str, Any]) -> DictRow | None:
     """Changes an agent and raises its version; None if the tenant has no such. Raises UniqueViolation."""
-    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL(
-        "UPDATE auralink.agents SET {}, version = version + 1, updated_at = now() WHERE id = %(id)s RETURNING " + COLUMNS
-    )
-    return await (await connection.execute(query.format(sets), {**_adapted(changes), "id": agent_id})).fetchone()
+    query = change_of("agents", changes, COLUMNS, versioned=True)
+    return await (await connection.execute(query, {**adapted(changes, _JSON), "id": agent_id})).fetchone()
 
 
 async def delete(connection: Connection, agent_id: UUID) -> bool:

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import orjson
-from psycopg import sql
 from psycopg.rows import DictRow
-from psycopg.types.json import Json
 
 from auralink.core.db import Connection
 from auralink.core.paging import Position
+from auralink.core.rows import adapted, change_of
 
 COLUMNS = "id, name, flow_type, version, description, definition, template, created_at, updated_at"
 INSERT = f"""
@@ -26,19 +24,12 @@ SELECT {COLUMNS} FROM auralink.prefect_flows
 WHERE (%(name)s::text IS NULL OR name = %(name)s) AND (%(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(after)s::uuid))
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """
-
-
-def _adapted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Json(value, _dumps) if name == "definition" and value is not None else value for name, value in values.items()}
-
-
-def _dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+_JSON = ("definition",)
 
 
 async def insert(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores a flow. Raises UniqueViolation for a name that the tenant has."""
-    inserted = await (await connection.execute(INSERT, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -62,11 +53,8 @@ async def page(connection: Connection, *, name: str | None, after: Position | No
 
 async def update(connection: Connection, flow_id: UUID, changes: Mapping[str, Any]) -> DictRow:
     """Changes a flow that is there, and raises its version. Raises UniqueViolation."""
-    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL(
-        "UPDATE auralink.prefect_flows SET {}, version = version + 1, updated_at = now() WHERE id = %(id)s RETURNING " + COLUMNS
-    )
-    row = await (await connection.execute(query.format(sets), {**_adapted(changes), "id": flow_id})).fetchone()
+    query = change_of("prefect_flows", changes, COLUMNS, versioned=True)
+    row = await (await connection.execute(query, {**adapted(changes, _JSON), "id": flow_id})).fetchone()
     assert row is not None
     return row
 

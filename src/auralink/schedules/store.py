@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import orjson
-from psycopg import sql
 from psycopg.rows import DictRow
-from psycopg.types.json import Json
 
 from auralink.core.db import Connection
 from auralink.core.paging import Position
+from auralink.core.rows import adapted, change_of
 
 COLUMNS = """id, user_id, name, kind, definition_id, cron, interval_seconds, timezone, input, room_id, call_id, missed, paused, next_at,
     last_at, last_run_id, last_error, created_at, updated_at"""
@@ -31,19 +29,12 @@ WHERE (%(definition)s::uuid IS NULL OR definition_id = %(definition)s)
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """
 CLAIM = f"SELECT {COLUMNS} FROM auralink.schedules WHERE id = %s AND next_at <= clock_timestamp() FOR UPDATE SKIP LOCKED"
-
-
-def _adapted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Json(value, _dumps) if name == "input" else value for name, value in values.items()}
-
-
-def _dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+_JSON = ("input",)
 
 
 async def insert(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores a schedule. Raises UniqueViolation for a name that the tenant has."""
-    inserted = await (await connection.execute(INSERT, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -62,9 +53,8 @@ async def page(connection: Connection, *, definition_id: UUID | None, after: Pos
 
 async def update(connection: Connection, schedule_id: UUID, changes: Mapping[str, Any]) -> DictRow:
     """Changes a schedule that is there. Raises UniqueViolation."""
-    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL("UPDATE auralink.schedules SET {}, updated_at = now() WHERE id = %(id)s RETURNING " + COLUMNS)
-    row = await (await connection.execute(query.format(sets), {**_adapted(changes), "id": schedule_id})).fetchone()
+    query = change_of("schedules", changes, COLUMNS)
+    row = await (await connection.execute(query, {**adapted(changes, _JSON), "id": schedule_id})).fetchone()
     assert row is not None
     return row
 

@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import UUID
 
-import orjson
-from psycopg import sql
 from psycopg.rows import DictRow
-from psycopg.types.json import Json
 
 from auralink.core.db import Connection
 from auralink.core.paging import Position
+from auralink.core.rows import adapted, change_of
 
 COLUMNS = """id, name, version, description, team_type, collaboration_mode, template, task, model, manager, options, memory, limits,
     created_at, updated_at"""
@@ -44,17 +42,9 @@ AGENTS = "SELECT id, model, instructions FROM auralink.agents WHERE id = ANY(%s)
 _JSON = ("options", "limits", "tools", "tool_names")
 
 
-def _adapted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Json(value, _dumps) if name in _JSON else value for name, value in values.items()}
-
-
-def _dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
-
-
 async def insert(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores a team. Raises UniqueViolation for a name that the tenant has."""
-    inserted = await (await connection.execute(INSERT, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -79,11 +69,8 @@ async def page(connection: Connection, *, name: str | None, after: Position | No
 async def update(connection: Connection, team_id: UUID, changes: Mapping[str, Any]) -> DictRow | None:
     """Changes a team (with no changes: because of a member) and raises its version; nobody else changes it or its members until the
     transaction ends. None if the tenant has no such. Raises UniqueViolation."""
-    sets = sql.SQL("").join(sql.SQL("{} = {}, ").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL(
-        "UPDATE auralink.agent_teams SET {} version = version + 1, updated_at = now() WHERE id = %(id)s RETURNING " + COLUMNS
-    )
-    return await (await connection.execute(query.format(sets), {**_adapted(changes), "id": team_id})).fetchone()
+    query = change_of("agent_teams", changes, COLUMNS, versioned=True)
+    return await (await connection.execute(query, {**adapted(changes, _JSON), "id": team_id})).fetchone()
 
 
 async def delete(connection: Connection, team_id: UUID) -> bool:
@@ -94,7 +81,7 @@ async def delete(connection: Connection, team_id: UUID) -> bool:
 
 async def insert_member(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores a member. Raises UniqueViolation for a name that the team has."""
-    inserted = await (await connection.execute(INSERT_MEMBER, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT_MEMBER, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -106,9 +93,8 @@ async def members(connection: Connection, team_ids: Sequence[UUID]) -> list[Dict
 
 async def update_member(connection: Connection, member_id: UUID, changes: Mapping[str, Any]) -> DictRow:
     """Changes a member that is there. Raises UniqueViolation."""
-    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL("UPDATE auralink.team_members SET {}, updated_at = now() WHERE id = %(id)s RETURNING " + MEMBER)
-    row = await (await connection.execute(query.format(sets), {**_adapted(changes), "id": member_id})).fetchone()
+    query = change_of("team_members", changes, MEMBER)
+    row = await (await connection.execute(query, {**adapted(changes, _JSON), "id": member_id})).fetchone()
     assert row is not None
     return row
 

@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import orjson
-from psycopg import sql
 from psycopg.rows import DictRow
-from psycopg.types.json import Json
 
 from auralink.core.db import Connection
 from auralink.core.paging import Position
+from auralink.core.rows import adapted, change_of
 
 COLUMNS = "id, name, kind, definition_id, input, paused, last_event_at, last_run_id, created_at, updated_at"
 INSERT = f"""
@@ -24,19 +22,12 @@ WHERE %(at)s::timestamptz IS NULL OR (created_at, id) < (%(at)s, %(after)s::uuid
 ORDER BY created_at DESC, id DESC LIMIT %(limit)s
 """
 HEARD = "UPDATE auralink.webhooks SET last_event_at = now(), last_run_id = coalesce(%s, last_run_id) WHERE id = %s"
-
-
-def _adapted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Json(value, _dumps) if name == "input" and value is not None else value for name, value in values.items()}
-
-
-def _dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+_JSON = ("input",)
 
 
 async def insert(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores a webhook. Raises UniqueViolation for a name that the tenant has."""
-    inserted = await (await connection.execute(INSERT, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -54,9 +45,8 @@ async def page(connection: Connection, *, after: Position | None, limit: int) ->
 
 async def update(connection: Connection, webhook_id: UUID, changes: Mapping[str, Any]) -> DictRow | None:
     """Changes a webhook; None if the tenant has no such. Raises UniqueViolation."""
-    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL("UPDATE auralink.webhooks SET {}, updated_at = now() WHERE id = %(id)s RETURNING " + COLUMNS)
-    return await (await connection.execute(query.format(sets), {**_adapted(changes), "id": webhook_id})).fetchone()
+    query = change_of("webhooks", changes, COLUMNS)
+    return await (await connection.execute(query, {**adapted(changes, _JSON), "id": webhook_id})).fetchone()
 
 
 async def delete(connection: Connection, webhook_id: UUID) -> bool:

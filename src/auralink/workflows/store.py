@@ -4,13 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-import orjson
-from psycopg import sql
 from psycopg.rows import DictRow
-from psycopg.types.json import Json
 
 from auralink.core.db import Connection
 from auralink.core.paging import Position
+from auralink.core.rows import adapted, change_of
 
 COLUMNS = """id, name, workflow_type, version, description, agent_id, definition, mcp_integrations, trigger_conditions, created_at,
     updated_at"""
@@ -45,17 +43,9 @@ FROM auralink.workflow_executions WHERE workflow_id = %s
 _JSON = ("definition", "mcp_integrations", "trigger_conditions")
 
 
-def _adapted(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Json(value, _dumps) if name in _JSON and value is not None else value for name, value in values.items()}
-
-
-def _dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
-
-
 async def insert(connection: Connection, row: Mapping[str, Any]) -> DictRow:
     """Stores a workflow. Raises UniqueViolation for a name that the tenant has."""
-    inserted = await (await connection.execute(INSERT, _adapted(row))).fetchone()
+    inserted = await (await connection.execute(INSERT, adapted(row, _JSON))).fetchone()
     assert inserted is not None
     return inserted
 
@@ -79,11 +69,8 @@ async def page(connection: Connection, *, name: str | None, after: Position | No
 
 async def update(connection: Connection, workflow_id: UUID, changes: Mapping[str, Any]) -> DictRow:
     """Changes a workflow that is there, and raises its version. Raises UniqueViolation."""
-    sets = sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(k), sql.Placeholder(k)) for k in changes)
-    query = sql.SQL(
-        "UPDATE auralink.agent_workflows SET {}, version = version + 1, updated_at = now() WHERE id = %(id)s RETURNING " + COLUMNS
-    )
-    row = await (await connection.execute(query.format(sets), {**_adapted(changes), "id": workflow_id})).fetchone()
+    query = change_of("agent_workflows", changes, COLUMNS, versioned=True)
+    row = await (await connection.execute(query, {**adapted(changes, _JSON), "id": workflow_id})).fetchone()
     assert row is not None
     return row
 
